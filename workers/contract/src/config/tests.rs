@@ -1,0 +1,94 @@
+use proptest::{collection::btree_set, prelude::*, sample::subsequence};
+
+use super::*;
+
+fn label() -> impl Strategy<Value = String> {
+    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?"
+}
+
+fn feed() -> impl Strategy<Value = FeedName> {
+    (label(), label()).prop_map(|(namespace, name)| FeedName::new(namespace, name).unwrap())
+}
+
+fn symbols() -> impl Strategy<Value = Vec<Symbol>> {
+    btree_set("[A-Z0-9.^=-]{1,16}", 1..20)
+        .prop_map(|set| set.iter().map(|text| text.parse().unwrap()).collect())
+}
+
+fn time(from: u64) -> impl Strategy<Value = Duration> {
+    (from..10_000_000).prop_map(Duration::from_millis)
+}
+
+prop_compose! {
+    fn producer()(
+        feed in feed(), symbols in symbols(), interval in time(100), delay in time(0), timeout in time(1),
+        generation in 1_u32.., partitions in 1..=MAX_PARTITIONS, batch: bool, port: u16,
+    ) -> ProducerConfig {
+        ProducerConfig {
+            feed, symbols, interval,
+            source: SourceConfig::Fmp(FmpConfig {
+                base_url: "https://example.invalid/stable".into(),
+                api_key_file: "/etc/stockfeed/source/apiKey".into(),
+                batch, delay, timeout,
+            }),
+            queues: QueueGeneration { generation, partitions },
+            broker_directory: "/etc/stockfeed/broker".into(),
+            listen: SocketAddr::from(([0, 0, 0, 0], port)),
+        }
+    }
+}
+
+prop_compose! {
+    fn processor()(
+        feed in feed(), symbols in symbols(), windows in subsequence(WindowWidth::ALL.to_vec(), 1..=12),
+        generations in btree_set(1_u32.., 1..3), partitions in 1..=MAX_PARTITIONS,
+        out_of_orderness in time(0), allowed_lateness in time(0), max_future in time(0), gap_timeout in time(0),
+        max_messages in 1_u16.., max_bytes in 1_u32.., linger in time(0), port: u16,
+    ) -> ProcessorConfig {
+        ProcessorConfig {
+            feed, symbols, windows, out_of_orderness, allowed_lateness, max_future, gap_timeout,
+            queues: generations.into_iter().map(|generation| QueueGeneration { generation, partitions }).collect(),
+            batch: BatchConfig { max_messages, max_bytes, linger },
+            broker_directory: "/etc/stockfeed/broker".into(),
+            database_directory: "/etc/stockfeed/database".into(),
+            listen: SocketAddr::from(([0, 0, 0, 0], port)),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_producer_parses_what_was_rendered(config in producer()) {
+        prop_assert_eq!(ProducerConfig::parse(&config.render()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_processor_parses_what_was_rendered(config in processor()) {
+        prop_assert_eq!(ProcessorConfig::parse(&config.render()).unwrap(), config);
+    }
+}
+
+fn refused(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let mut value = serde_json::json!({
+        "feed": {"namespace": "markets", "name": "tech"}, "symbols": ["AAPL"],
+        "source": {"fmp": {"baseUrl": "http://127.0.0.1", "apiKeyFile": "key", "batch": true, "delay": "0s", "timeout": "5s"}},
+        "interval": "60s", "queues": {"generation": 1, "partitions": 4},
+        "brokerDirectory": "broker", "listen": "0.0.0.0:8000",
+    });
+    ProducerConfig::parse(&value.to_string()).unwrap();
+    change(&mut value);
+    let error = ProducerConfig::parse(&value.to_string()).unwrap_err();
+    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[test]
+fn a_refusal_names_the_field() {
+    assert!(refused(|value| value["symbols"] = serde_json::json!([])).contains("symbols has 0 entries"));
+    assert!(
+        refused(|value| value["symbols"] = serde_json::json!(["A", "A"])).contains("symbols names A twice")
+    );
+    assert!(refused(|value| value["interval"] = "10ms".into()).contains("interval is shorter"));
+    assert!(refused(|value| value["queues"]["partitions"] = 0.into()).contains("partitions"));
+    assert!(refused(|value| value["colour"] = "red".into()).contains("colour"));
+    assert!(refused(|value| value["feed"]["name"] = "a.b".into()).contains("name"));
+}
