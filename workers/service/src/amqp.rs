@@ -1,0 +1,98 @@
+//! Connecting to the broker.
+
+use std::time::Duration;
+
+use contract::names::FeedName;
+use lapin::{
+    Connection, ConnectionBuilder, ConnectionProperties,
+    tcp::OwnedTLSConfig,
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+use secrecy::ExposeSecret as _;
+use snafu::{ResultExt, Snafu};
+
+use crate::credentials::BrokerCredentials;
+
+/// How long the broker may take to answer a connection attempt.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds between heartbeats: a peer that is silent for two of them is taken for dead.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// Why there is no connection.
+#[derive(Debug, Snafu)]
+pub enum Error {
+    /// The broker refused, or cannot be reached.
+    #[snafu(display("failed to connect to the broker at {host}:{port}"))]
+    Connect {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Why. Boxed: it is large.
+        source: Box<lapin::Error>,
+    },
+    /// It did not answer within [`CONNECT_TIMEOUT`].
+    #[snafu(display("the broker at {host}:{port} did not answer within {} s", CONNECT_TIMEOUT.as_secs()))]
+    Timeout {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+}
+
+/// Connects. The name is what RabbitMQ's UI shows: `<namespace>/<feed> <role>`.
+///
+/// There is no automatic recovery: the caller connects anew, because what it holds unacknowledged or unconfirmed must be
+/// decided anew as well.
+///
+/// # Errors
+/// When the broker refuses, cannot be reached, or does not answer in time.
+pub async fn connect(
+    credentials: &BrokerCredentials,
+    feed: &FeedName,
+    role: &str,
+) -> Result<Connection, Error> {
+    let BrokerCredentials {
+        host,
+        port,
+        username,
+        password,
+        vhost,
+        tls,
+        authorities,
+    } = credentials;
+    let uri = AMQPUri {
+        scheme: if *tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: username.clone(),
+                password: password.expose_secret().to_owned(),
+            },
+            host: host.clone(),
+            port: *port,
+        },
+        vhost: vhost.clone(),
+        query: AMQPQueryString {
+            heartbeat: Some(HEARTBEAT_SECONDS),
+            ..AMQPQueryString::default()
+        },
+    };
+    let properties = ConnectionProperties::default().with_connection_name(format!("{feed} {role}").into());
+    let tls_config = OwnedTLSConfig {
+        identity: None,
+        cert_chain: authorities.clone(),
+    };
+    let builder = ConnectionBuilder::new()
+        .map_err(Box::new)
+        .context(ConnectSnafu { host, port: *port })?
+        .with_uri(uri)
+        .with_properties(properties)
+        .with_tls_config(tls_config);
+    match tokio::time::timeout(CONNECT_TIMEOUT, builder.connect()).await {
+        Ok(result) => result
+            .map_err(Box::new)
+            .context(ConnectSnafu { host, port: *port }),
+        Err(_) => TimeoutSnafu { host, port: *port }.fail(),
+    }
+}
