@@ -1,0 +1,36 @@
+//! `processor --config FILE`
+
+use anyhow::Context as _;
+use clap::Parser;
+use contract::config::ProcessorConfig;
+use service::arguments::CommonArguments;
+
+/// Turns a feed's queues into ticks and candles in PostgreSQL, exactly once.
+///
+/// Credentials are read from the folders that the configuration names, anew for every connection.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// This replica's name: it shows in the broker's UI and in column `partitions.owner`, and spreads partitions over
+    /// replicas.
+    #[arg(long, env = "STOCKFEED_INSTANCE", default_value = "local")]
+    instance: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { common, instance } = Arguments::parse();
+    let CommonArguments {
+        config,
+        log,
+        log_format,
+    } = common;
+    service::tls::install_provider()?;
+    service::telemetry::init(&log, log_format)?;
+    let text = service::arguments::read_config(&config)?;
+    let parsed = ProcessorConfig::parse(&text)
+        .with_context(|| format!("failed to use the configuration {}", config.display()))?;
+    processor::run::run(parsed, instance, service::shutdown::token()?).await
+}

@@ -1,0 +1,157 @@
+//! The process: connections that come back, a task for each queue, and a drain at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use contract::config::{ProcessorConfig, QueueGeneration};
+use futures::future::join_all;
+use lapin::Connection;
+use prometheus_client::registry::Registry;
+use service::credentials::{BrokerCredentials, DatabaseCredentials};
+use snafu::{ResultExt, Snafu, ensure};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    api::{self, Api},
+    board::{self, Board},
+    consumer::{self, Context},
+    metrics::Metrics,
+    store::{self, PartitionId},
+};
+
+/// Between attempts to reach a server.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why work cannot begin.
+#[derive(Debug, Snafu)]
+enum StartError {
+    #[snafu(display("failed to read the credentials"))]
+    Credentials { source: service::credentials::Error },
+    #[snafu(display("failed to reach the broker"))]
+    Broker { source: service::amqp::Error },
+    #[snafu(display("failed to reach the database"))]
+    Database { source: store::Error },
+    #[snafu(display("failed to read the schema's version"))]
+    Version { source: schema::Error },
+    #[snafu(display("the schema has version {found:?}, this processor needs {} to {}", schema::SUPPORTED.start(), schema::SUPPORTED.end()))]
+    Schema { found: Option<i32> },
+}
+
+/// Runs a processor until shutdown.
+///
+/// # Errors
+/// When its HTTP address cannot be used. Servers that cannot be reached are tried again, and `/ready` says so.
+pub async fn run(
+    config: ProcessorConfig,
+    instance: String,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let board = Board::default();
+    let queues: Vec<_> = config.queues.iter().flat_map(partitions).collect();
+    board.expect_queues(queues.len());
+    let listener = service::http::bind(config.listen).await?;
+    info!(feed = %config.feed, instance, queues = queues.len(), listen = %config.listen, "Starting");
+    // The API outlives the drain, so that somebody who watches it sees the drain.
+    let served = CancellationToken::new();
+    let router = api::router(Api {
+        board: board.clone(),
+        registry: Arc::new(registry),
+    });
+    let server = tokio::spawn(service::http::serve(listener, router, served.clone()));
+    let context = Context {
+        config: Arc::new(config),
+        instance,
+        board,
+        metrics,
+        shutdown,
+    };
+    while !context.shutdown.is_cancelled() {
+        if let Err(error) = session(&context, &queues).await {
+            context.board.error(service::clock::event_time(), "start", &error);
+            let error = board::chain(&error).collect::<Vec<_>>().join(": ");
+            warn!(error, "Cannot work yet; trying again");
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    info!("Drained");
+    served.cancel();
+    server.await?
+}
+
+/// One connection to the broker: consumes every queue until the connection is lost, or shutdown.
+async fn session(context: &Context, queues: &[(PartitionId, u16)]) -> Result<(), StartError> {
+    check_schema(context).await?;
+    let credentials = BrokerCredentials::read(&context.config.broker_directory).context(CredentialsSnafu)?;
+    let role = format!("processor {}", context.instance);
+    let connection = service::amqp::connect(&credentials, &context.config.feed, &role)
+        .await
+        .context(BrokerSnafu)?;
+    context.board.broker(true);
+    join_all(
+        queues
+            .iter()
+            .map(|(id, partitions)| keep_consuming(context, &connection, *id, *partitions)),
+    )
+    .await;
+    context.board.broker(false);
+    if connection.status().connected() {
+        connection.close(200, "done".into()).await.ok();
+    }
+    Ok(())
+}
+
+/// Consumes a queue, and again after an error, as long as the connection lasts.
+async fn keep_consuming(context: &Context, connection: &Connection, id: PartitionId, partitions: u16) {
+    while !context.shutdown.is_cancelled() && connection.status().connected() {
+        let Err(error) = consumer::consume(context, connection, id, partitions).await else {
+            return;
+        };
+        let scope = format!("partition {}", board::label(id));
+        context.board.error(service::clock::event_time(), scope, &error);
+        let chain = board::chain(&error).collect::<Vec<_>>().join(": ");
+        warn!(partition = %board::label(id), error = chain, "A partition is not consumed; trying again");
+        tokio::select! {
+            () = context.shutdown.cancelled() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+async fn check_schema(context: &Context) -> Result<(), StartError> {
+    let credentials =
+        DatabaseCredentials::read(&context.config.database_directory).context(CredentialsSnafu)?;
+    let mut connection = store::connect(&credentials, &context.config.feed.schema())
+        .await
+        .context(DatabaseSnafu)
+        .inspect_err(|_| {
+            context.board.database(false);
+        })?;
+    let found = schema::version(&mut connection, &context.config.feed)
+        .await
+        .context(VersionSnafu)?;
+    let supported = found.is_some_and(|version| schema::SUPPORTED.contains(&version));
+    context.board.database(supported);
+    ensure!(supported, SchemaSnafu { found });
+    Ok(())
+}
+
+fn partitions(queues: &QueueGeneration) -> impl Iterator<Item = (PartitionId, u16)> + use<> {
+    let QueueGeneration {
+        generation,
+        partitions,
+    } = *queues;
+    (0..partitions).map(move |partition| {
+        (
+            PartitionId {
+                generation,
+                partition,
+            },
+            partitions,
+        )
+    })
+}
