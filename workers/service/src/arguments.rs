@@ -13,7 +13,8 @@ pub struct CommonArguments {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// What is logged, in tracing's filter syntax, for example `info` or `info,processor=debug`.
-    #[arg(long, env = "STOCKFEED_LOG", default_value = "info,lapin=warn,sqlx=warn")]
+    /// lapin is off by default: it repeats as errors what the worker itself reports.
+    #[arg(long, env = "STOCKFEED_LOG", default_value = "info,lapin=off,sqlx=warn")]
     pub log: String,
     /// How logs are written.
     #[arg(long, env = "STOCKFEED_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]

@@ -92,3 +92,9 @@ fn a_refusal_names_the_field() {
     assert!(refused(|value| value["colour"] = "red".into()).contains("colour"));
     assert!(refused(|value| value["feed"]["name"] = "a.b".into()).contains("name"));
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_valid() {
+    ProducerConfig::parse(include_str!("../../examples/producer.json")).unwrap();
+    ProcessorConfig::parse(include_str!("../../examples/processor.json")).unwrap();
+}

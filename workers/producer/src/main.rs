@@ -1,0 +1,28 @@
+//! The producer's program: arguments, logging, signals; the rest is the library.
+
+use clap::Parser as _;
+use contract::config::ProducerConfig;
+use service::arguments::{CommonArguments, read_config};
+
+/// Polls a source of quotes and publishes them to a feed's partitions.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { common } = Arguments::parse();
+    let CommonArguments {
+        config,
+        log,
+        log_format,
+    } = common;
+    service::tls::install_provider()?;
+    service::telemetry::init(&log, log_format)?;
+    let config = ProducerConfig::parse(&read_config(&config)?)?;
+    let token = service::shutdown::token()?;
+    producer::start(config, token).await?.wait().await
+}

@@ -1,0 +1,471 @@
+//! Publishes messages so that none is lost: what is held leaves only when the broker has confirmed it.
+//!
+//! When the connection breaks, or the broker returns or refuses a message, everything that is not confirmed is published
+//! again, in order, with the same publisher and sequence: the processor drops what it has seen. Credentials are read from
+//! their folder for every connection, so a rotated Secret needs no restart.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use contract::{
+    names::FeedName,
+    tick::{CONTENT_TYPE, MESSAGE_TYPE, header},
+};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ErrorKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use prometheus_client::encoding::EncodeLabelValue;
+use serde::Serialize;
+use service::{
+    amqp,
+    credentials::{self, BrokerCredentials},
+};
+use snafu::{ResultExt as _, Snafu};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    chain::chain,
+    message::Outgoing,
+    metrics::{MessageKind, Metrics},
+    status::Status,
+};
+
+/// Messages that are under way at once.
+const WINDOW: usize = 1_000;
+/// How long the broker may take to confirm what is under way.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The property `delivery_mode` of a message that survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+
+/// The class of a failure at the broker. Closed: it is a metric label and a condition's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, EncodeLabelValue)]
+pub enum BrokerReason {
+    /// The credentials cannot be read from their folder.
+    CredentialsUnreadable,
+    /// No connection.
+    Unreachable,
+    /// The broker refuses the credentials, or what is done with them.
+    AccessRefused,
+    /// The feed's exchange, or the virtual host, does not exist.
+    NotFound,
+    /// The connection ended.
+    ConnectionLost,
+    /// The broker has no queue for a message.
+    Unroutable,
+    /// The broker could not take a message.
+    Nacked,
+    /// The broker did not confirm in time.
+    ConfirmTimeout,
+}
+
+/// Why a message is still held.
+#[derive(Debug, Snafu)]
+pub enum PublishError {
+    /// The credentials cannot be read.
+    #[snafu(display("failed to read the broker's credentials"))]
+    Credentials {
+        /// Which file, and why.
+        source: credentials::Error,
+    },
+    /// There is no connection.
+    #[snafu(display("failed to connect to the broker"))]
+    Connect {
+        /// Why.
+        source: amqp::Error,
+    },
+    /// The connection cannot be used.
+    #[snafu(display("failed to publish to exchange {exchange}"))]
+    Publish {
+        /// The feed's exchange.
+        exchange: String,
+        /// Why. Boxed: it is large.
+        source: Box<lapin::Error>,
+    },
+    /// Messages came back.
+    #[snafu(display(
+        "the broker has no queue for {count} messages, the first of them {message_id} ({text}): \
+         the queue of its partition must be bound to exchange {exchange}"
+    ))]
+    Returned {
+        /// The feed's exchange.
+        exchange: String,
+        /// How many.
+        count: usize,
+        /// The first.
+        message_id: String,
+        /// The broker's words.
+        text: String,
+    },
+    /// Messages were refused.
+    #[snafu(display("the broker could not take {count} messages: see its log"))]
+    Nacked {
+        /// How many.
+        count: usize,
+    },
+    /// No confirm.
+    #[snafu(display(
+        "the broker did not confirm within {} s{}",
+        CONFIRM_TIMEOUT.as_secs(),
+        if *blocked { ": it blocks publishers, because it is short of memory or disk space" } else { "" }
+    ))]
+    NotConfirmed {
+        /// Whether it had said that it blocks publishers.
+        blocked: bool,
+    },
+}
+
+impl PublishError {
+    /// The class.
+    #[must_use]
+    pub fn reason(&self) -> BrokerReason {
+        match self {
+            Self::Credentials { .. } => BrokerReason::CredentialsUnreadable,
+            Self::Connect {
+                source: amqp::Error::Connect { source, .. },
+            } => reason_of(source).unwrap_or(BrokerReason::Unreachable),
+            Self::Connect { .. } => BrokerReason::Unreachable,
+            Self::Publish { source, .. } => reason_of(source).unwrap_or(BrokerReason::ConnectionLost),
+            Self::Returned { .. } => BrokerReason::Unroutable,
+            Self::Nacked { .. } => BrokerReason::Nacked,
+            Self::NotConfirmed { .. } => BrokerReason::ConfirmTimeout,
+        }
+    }
+}
+
+fn reason_of(error: &lapin::Error) -> Option<BrokerReason> {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Some(BrokerReason::AccessRefused),
+        // RabbitMQ says "not allowed" of a virtual host that does not exist or is not this user's.
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+            Some(BrokerReason::NotFound)
+        }
+        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => None,
+    }
+}
+
+/// Publishes for one feed.
+#[derive(Debug)]
+pub struct Publisher {
+    feed: FeedName,
+    exchange: String,
+    directory: PathBuf,
+    publisher: Uuid,
+    session: Option<Session>,
+    /// What is not confirmed yet, in order.
+    held: VecDeque<Outgoing>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Session {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// What became of the messages of one attempt.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Whether each message, by its place, was acknowledged. Those beyond the end were not.
+    acknowledged: Vec<bool>,
+    /// The messages that came back, by their `message_id`. lapin hands a returned message to whichever confirm comes next,
+    /// so it is the id that says which it was.
+    returned: BTreeMap<String, String>,
+}
+
+impl Publisher {
+    /// A publisher that is not connected yet.
+    #[must_use]
+    pub fn new(
+        feed: FeedName,
+        directory: PathBuf,
+        publisher: Uuid,
+        status: Arc<Status>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            exchange: feed.exchange(),
+            feed,
+            directory,
+            publisher,
+            session: None,
+            held: VecDeque::new(),
+            status,
+            metrics,
+        }
+    }
+
+    /// How many messages are not confirmed.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether the connection stands.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        let usable = |session: &Session| {
+            session.connection.status().connected() && session.channel.status().connected()
+        };
+        self.session.as_ref().is_some_and(usable)
+    }
+
+    /// Returns when the connection does not stand; at once if there is none.
+    pub async fn lost(&self) {
+        while self.connected() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Connects, however many attempts that takes. Returns false when the token was cancelled first.
+    pub async fn connect(&mut self, token: &CancellationToken) -> bool {
+        let mut delays = delays();
+        while !self.connected() {
+            let attempt = tokio::select! {
+                () = token.cancelled() => return false,
+                attempt = self.open() => attempt,
+            };
+            let Err(error) = attempt else {
+                break;
+            };
+            self.report(&error);
+            tokio::select! {
+                () = token.cancelled() => return false,
+                () = tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)) => {}
+            }
+        }
+        true
+    }
+
+    /// Publishes messages after those that are held. Returns when all are confirmed, however many attempts that takes.
+    ///
+    /// May be dropped half way: nothing that is not confirmed is forgotten.
+    pub async fn publish(&mut self, messages: Vec<Outgoing>) {
+        self.held.extend(messages);
+        let mut delays = delays();
+        while !self.held.is_empty() {
+            self.show_held();
+            let before = self.held.len();
+            let Err(error) = self.attempt().await else {
+                continue;
+            };
+            self.report(&error);
+            if self.held.len() < before {
+                delays = self::delays();
+            }
+            tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
+        }
+        self.show_held();
+        self.status.broker_works();
+    }
+
+    /// Closes the connection in order.
+    pub async fn close(&mut self) {
+        let Some(Session { connection, channel }) = self.session.take() else {
+            return;
+        };
+        let closing = async {
+            channel.close(200, "the producer ends".into()).await?;
+            connection.close(200, "the producer ends".into()).await
+        };
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "The connection to the broker was not closed in order"),
+            Err(_) => warn!("The broker did not answer when the connection was closed"),
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), PublishError> {
+        self.session = None;
+        let credentials = BrokerCredentials::read(&self.directory).context(CredentialsSnafu)?;
+        let connection = amqp::connect(&credentials, &self.feed, "producer")
+            .await
+            .context(ConnectSnafu)?;
+        let exchange = &self.exchange;
+        let channel = async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        };
+        let channel = match tokio::time::timeout(amqp::CONNECT_TIMEOUT, channel).await {
+            Ok(channel) => channel.map_err(Box::new).context(PublishSnafu { exchange })?,
+            Err(_) => return NotConfirmedSnafu { blocked: false }.fail(),
+        };
+        info!(broker.host = %credentials.host, broker.port = credentials.port, "Connected to the broker");
+        self.status.broker_connected(connection.status().clone());
+        self.session = Some(Session { connection, channel });
+        Ok(())
+    }
+
+    /// Publishes what is held, up to a window of it, and lets go of what is confirmed.
+    async fn attempt(&mut self) -> Result<(), PublishError> {
+        if !self.connected() {
+            self.open().await?;
+        }
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let window = self.held.len().min(WINDOW);
+        let mut outcome = Outcome::default();
+        let under_way = self.send(&session.channel, window, &mut outcome);
+        let ended = match tokio::time::timeout(CONFIRM_TIMEOUT, under_way).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(PublishError::Publish {
+                exchange: self.exchange.clone(),
+                source: Box::new(source),
+            }),
+            Err(_) => NotConfirmedSnafu {
+                blocked: session.connection.status().blocked(),
+            }
+            .fail(),
+        };
+        if ended.is_err() {
+            self.session = None;
+            if !outcome.returned.is_empty() {
+                // Another returned message may not have been seen any more. To publish too much is harmless.
+                outcome.acknowledged.clear();
+            }
+        }
+        let nacked = outcome
+            .acknowledged
+            .iter()
+            .filter(|acknowledged| !**acknowledged)
+            .count();
+        self.release(&outcome);
+        ended?;
+        if let Some((message_id, text)) = outcome.returned.first_key_value() {
+            return ReturnedSnafu {
+                exchange: &self.exchange,
+                count: outcome.returned.len(),
+                message_id,
+                text,
+            }
+            .fail();
+        }
+        if nacked > 0 {
+            return NackedSnafu { count: nacked }.fail();
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        channel: &Channel,
+        window: usize,
+        outcome: &mut Outcome,
+    ) -> Result<(), lapin::Error> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let mut confirms = Vec::with_capacity(window);
+        for message in self.held.range(..window) {
+            let confirm = channel
+                .basic_publish(
+                    self.exchange.as_str().into(),
+                    message.routing_key.as_str().into(),
+                    options,
+                    &message.body,
+                    self.properties(message),
+                )
+                .await?;
+            confirms.push(confirm);
+        }
+        for confirm in confirms {
+            let (acknowledged, returned) = match confirm.await? {
+                Confirmation::Ack(returned) => (true, returned),
+                Confirmation::Nack(returned) => (false, returned),
+                Confirmation::NotRequested => (false, None),
+            };
+            outcome.acknowledged.push(acknowledged);
+            if let Some(message) = returned {
+                let id = message.delivery.properties.message_id().as_ref();
+                let id = id.map(ToString::to_string).unwrap_or_default();
+                outcome.returned.insert(id, message.reply_text.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn properties(&self, message: &Outgoing) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        let publisher = self.publisher.to_string();
+        headers.insert(header::PUBLISHER.into(), AMQPValue::LongString(publisher.into()));
+        let sequence = i64::try_from(message.sequence).unwrap_or(i64::MAX);
+        headers.insert(header::SEQUENCE.into(), AMQPValue::LongLongInt(sequence));
+        let traceparent = message.traceparent.as_str();
+        headers.insert(
+            header::TRACEPARENT.into(),
+            AMQPValue::LongString(traceparent.into()),
+        );
+        if let Some(bound) = message.bound {
+            let bound = bound.to_string();
+            headers.insert(header::EVENT_TIME.into(), AMQPValue::LongString(bound.into()));
+        }
+        BasicProperties::default()
+            .with_content_type(ShortString::from(CONTENT_TYPE))
+            .with_type(ShortString::from(MESSAGE_TYPE))
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(message.message_id.as_str().into())
+            .with_headers(headers)
+    }
+
+    /// Lets go of what was acknowledged and did not come back.
+    fn release(&mut self, outcome: &Outcome) {
+        let mut place = 0;
+        let metrics = &self.metrics;
+        self.held.retain(|message| {
+            let acknowledged = outcome.acknowledged.get(place).copied().unwrap_or(false);
+            place += 1;
+            let confirmed = acknowledged && !outcome.returned.contains_key(&message.message_id);
+            if confirmed {
+                metrics.count_message(match message.bound {
+                    Some(_) => MessageKind::Heartbeat,
+                    None => MessageKind::Ticks,
+                });
+            }
+            !confirmed
+        });
+    }
+
+    fn report(&self, error: &PublishError) {
+        let reason = error.reason();
+        let message = chain(error);
+        warn!(?reason, held = self.held.len(), "Not published: {message}");
+        self.metrics.count_broker_failure(reason);
+        self.show_held();
+        self.status.broker_failed(reason, message);
+    }
+
+    fn show_held(&self) {
+        self.metrics.set_held(self.held.len());
+        self.status.set_held(self.held.len());
+    }
+}
+
+/// The longest time between two attempts.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(MAX_DELAY)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
