@@ -445,7 +445,8 @@ impl Task<'_> {
         while self.state.is_none() {
             match self.store.claim().await {
                 Ok(state) => {
-                    info!(partition = %board::label(self.id), watermark = ?state.watermark().map(|time| time.to_string()), "Claimed a partition");
+                    let watermark = state.watermark().map(tracing::field::display);
+                    info!(partition = %board::label(self.id), watermark, "Claimed a partition");
                     self.holes_since = state.has_open_holes().then(Instant::now);
                     self.context.board.database(true);
                     self.context.board.partition(self.id, &state);

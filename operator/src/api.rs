@@ -1,0 +1,328 @@
+//! The custom resource: `StockFeed`, as users write it.
+//!
+//! The documentation of every field is what `kubectl explain` shows. What can be said in the schema is refused at
+//! admission, with a message that names the field; `validate` says it again for objects that came in under an older
+//! schema. After a change here: `cargo run -p operator --bin crdgen > crds/stockfeeds.yaml`.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the text of `kubectl explain`, where backticks are noise"
+)]
+
+use contract::{config::MAX_SYMBOLS, symbol, window::WindowWidth};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+pub mod status;
+
+use status::StockFeedStatus;
+
+/// The API group.
+pub const GROUP: &str = "stockfeed.dev";
+/// The finalizer: a feed has things outside the cluster, which have to go before it does.
+pub const FINALIZER: &str = "stockfeed.dev/cleanup";
+/// The longest name of a feed: children append a suffix to it, and their names end up in labels.
+pub const MAX_NAME: usize = 40;
+
+/// One or more numbers with a unit each.
+const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h))+$";
+/// As [`DURATION`], with days.
+const LONG_DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d))+$";
+/// Whole days, at least one.
+const DAYS: &str = "^[1-9][0-9]{0,4}d$";
+/// An absolute URL without user information, query or fragment: those would carry credentials, or be lost.
+const HTTP_URL: &str = r"^https?://[^\s?#@]+$";
+/// The name of a Kubernetes object.
+const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$";
+/// A key of a Secret.
+const SECRET_KEY: &str = r"^[A-Za-z0-9._-]+$";
+
+/// What a feed is: its symbols, where their quotes come from, and how they are processed and kept.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "stockfeed.dev",
+    version = "v1alpha1",
+    kind = "StockFeed",
+    plural = "stockfeeds",
+    shortname = "sf",
+    namespaced,
+    status = "StockFeedStatus",
+    derive = "PartialEq",
+    doc = "A market-data feed: quotes of some symbols, polled from a source, sent through RabbitMQ, and kept in PostgreSQL as ticks and candles, each exactly once.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Symbols", type_ = "integer", json_path = ".status.symbols"),
+    printcolumn(name = "Replicas", type_ = "string", json_path = ".status.replicas"),
+    printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlog"),
+    printcolumn(name = "Last tick", type_ = "date", json_path = ".status.lastTickTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.')")
+        .message("metadata.name must be a DNS label of at most 40 characters: a-z, 0-9 and '-', no dots")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct StockFeedSpec {
+    /// The ticker symbols to poll, as the source spells them: 1 to 500, each once. 1 to 16 of A-Z, 0-9, '.', '^', '=' and '-'.
+    #[schemars(
+        length(min = 1, max = MAX_SYMBOLS),
+        inner(length(min = 1, max = 16), regex(pattern = symbol::PATTERN))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub symbols: Vec<String>,
+
+    /// Where the quotes come from.
+    pub source: Source,
+
+    /// How often every symbol is polled, as in 500ms, 60s or 5m; at least 100ms.
+    #[serde(default = "default_interval")]
+    #[schemars(length(max = 20), regex(pattern = DURATION))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms')").message("interval must be at least 100ms"))]
+    pub interval: String,
+
+    /// How ticks become rows and candles.
+    #[serde(default)]
+    pub processing: Processing,
+
+    /// What is kept, and for how long.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// The RabbitMQ to use. Omit to use the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Connection>,
+
+    /// The PostgreSQL database to use. Omit to use the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Connection>,
+
+    /// What happens to the data when the feed is deleted. Retain keeps the database schema with its two roles, and every
+    /// queue that still holds messages. Delete removes all of it.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// Stop polling. Processors finish what is in the queues.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// A source of quotes.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// Financial Modeling Prep, or what answers as it does (the simulator).
+    pub fmp: Fmp,
+}
+
+/// How to reach Financial Modeling Prep, and what may be asked of it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fmp {
+    /// The Secret that holds the API key, in the feed's namespace.
+    pub api_key_secret_ref: SecretKeyRef,
+
+    /// The URL that /quote and /batch-quote are appended to; the simulator's address goes here.
+    #[serde(default = "default_base_url")]
+    #[schemars(length(max = 1024), regex(pattern = HTTP_URL))]
+    pub base_url: String,
+
+    /// The plan of the API key. Basic asks for one symbol a call (its batch endpoint is refused), the others for 100. What
+    /// the plan allows decides condition QuotaSufficient; it stops nothing.
+    #[serde(default)]
+    pub plan: Plan,
+
+    /// Calls a day that were agreed with the provider, if other than the plan's (Basic: 250, others: no limit).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub calls_per_day: Option<i64>,
+
+    /// Calls a minute that were agreed with the provider, if other than the plan's (Starter: 300, Premium: 750, Ultimate: 3000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub calls_per_minute: Option<i64>,
+
+    /// How far behind its own clock the source may publish a quote. Windows close that much later when nothing is traded.
+    #[serde(default = "default_delay")]
+    #[schemars(length(max = 20), regex(pattern = LONG_DURATION))]
+    pub delay: String,
+}
+
+/// A plan of Financial Modeling Prep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Plan {
+    /// Free: 250 calls a day, one symbol a call.
+    #[default]
+    Basic,
+    /// 300 calls a minute.
+    Starter,
+    /// 750 calls a minute.
+    Premium,
+    /// 3,000 calls a minute.
+    Ultimate,
+}
+
+/// How ticks become rows and candles.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Processing {
+    /// The number of queues that the symbols are spread over: how many processors can work at once. 1 to 64; cannot be changed.
+    #[serde(default = "default_partitions")]
+    #[schemars(range(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("partitions cannot be changed: delete the feed and create it anew (its data stays with deletionPolicy Retain)"))]
+    pub partitions: i32,
+
+    /// How many processors run.
+    #[serde(default)]
+    pub replicas: Replicas,
+
+    /// Widths of the candles, each once, of: 1s, 5s, 10s, 15s, 30s, 1m, 5m, 10m, 15m, 30m, 1h, 1d. 1d follows the exchange's
+    /// calendar day (New York).
+    #[serde(default = "default_windows")]
+    #[schemars(schema_with = "windows_schema")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub windows: Vec<String>,
+
+    /// How far behind the newest event the watermark runs: ticks that late are still in order.
+    #[serde(default = "default_out_of_orderness")]
+    #[schemars(length(max = 20), regex(pattern = LONG_DURATION))]
+    pub out_of_orderness: String,
+
+    /// How long after its end a final candle may still be revised. Ticks that come later are kept as late ticks.
+    #[serde(default = "default_allowed_lateness")]
+    #[schemars(length(max = 20), regex(pattern = LONG_DURATION))]
+    pub allowed_lateness: String,
+}
+
+/// How many processors run.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replicas {
+    /// Processors that always run. Partitions are spread over them; more processors than partitions are hot spares.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 64))]
+    pub min: i32,
+}
+
+/// What is kept, and for how long.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// How long raw ticks are kept, in days, as in 90d. Candles stay. Omit to keep all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 6), regex(pattern = DAYS))]
+    pub retention: Option<String>,
+}
+
+/// A connection, kept in a Secret.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The Secret, in the feed's namespace: for RabbitMQ in service-binding format (host, port, username, password; optional
+    /// managementPort, managementScheme, vhost, tls, ca.crt), for PostgreSQL as CloudNativePG writes it (host, port,
+    /// dbname, username, password; optional sslmode, ca.crt).
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret of the feed's namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+}
+
+/// One key of a Secret of the feed's namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+
+    /// The key in the Secret.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
+    pub key: String,
+}
+
+/// What happens to the data when the feed is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The schema, its roles, and queues with messages stay.
+    #[default]
+    Retain,
+    /// Everything goes.
+    Delete,
+}
+
+impl Default for Processing {
+    fn default() -> Self {
+        Self {
+            partitions: default_partitions(),
+            replicas: Replicas::default(),
+            windows: default_windows(),
+            out_of_orderness: default_out_of_orderness(),
+            allowed_lateness: default_allowed_lateness(),
+        }
+    }
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            min: default_replicas(),
+        }
+    }
+}
+
+fn default_interval() -> String {
+    "60s".to_owned()
+}
+
+fn default_base_url() -> String {
+    "https://financialmodelingprep.com/stable".to_owned()
+}
+
+fn default_delay() -> String {
+    "60s".to_owned()
+}
+
+fn default_key() -> String {
+    "apiKey".to_owned()
+}
+
+fn default_partitions() -> i32 {
+    4
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+fn default_windows() -> Vec<String> {
+    ["1m", "5m", "1h", "1d"].map(str::to_owned).to_vec()
+}
+
+fn default_out_of_orderness() -> String {
+    "5s".to_owned()
+}
+
+fn default_allowed_lateness() -> String {
+    "1h".to_owned()
+}
+
+/// A set of labels: an enumeration, so that a refusal lists what is allowed.
+fn windows_schema(_: &mut SchemaGenerator) -> Schema {
+    let labels = WindowWidth::ALL.map(WindowWidth::label);
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": labels.len(),
+        "items": {"type": "string", "enum": labels},
+    })
+}

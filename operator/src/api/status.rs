@@ -1,0 +1,199 @@
+//! The status of a `StockFeed`, and the words it is written in.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoStaticStr};
+
+/// What is true of a feed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockFeedStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready is the summary. Reconciling and Stalled are True when something is under way, or waits for a person. SourceReady,
+    /// BrokerReady, SchemaReady, ProducerReady and ProcessorReady are the stages. QuotaSufficient and Suspended inform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// How many symbols the feed has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<i32>,
+
+    /// How many queues its ticks are spread over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+
+    /// Processors: ready/wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<String>,
+
+    /// Messages in the feed's queues, those on their way to a processor included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<i64>,
+
+    /// The oldest partition's watermark: nothing older is expected in any partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Time>,
+
+    /// When the newest stored tick happened at the exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_tick_time: Option<Time>,
+
+    /// What the feed asks of its source, and what it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+
+    /// The generation of queues in use; set once they were all there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_generation: Option<i32>,
+
+    /// The version of the database schema; set once it was migrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i32>,
+}
+
+/// What the feed asks of its source, and what it may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// Calls a day that the plan allows; absent when it has no such limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_day: Option<i64>,
+    /// Calls a day that this feed makes at its interval.
+    pub projected_calls_per_day: i64,
+    /// The shortest interval that stays within what is allowed.
+    pub minimum_interval: String,
+}
+
+/// The types of conditions, in the order they are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
+pub enum ConditionType {
+    /// The feed does what its spec says.
+    Ready,
+    /// Something is under way. Abnormal when True.
+    Reconciling,
+    /// Nothing will change until a person acts. Abnormal when True.
+    Stalled,
+    /// The source answers.
+    SourceReady,
+    /// Exchange, queues, bindings, user and permissions are as they should be.
+    BrokerReady,
+    /// Schema and roles are as they should be.
+    SchemaReady,
+    /// The producer runs.
+    ProducerReady,
+    /// The processors run.
+    ProcessorReady,
+    /// The plan allows the calls that the feed makes.
+    QuotaSufficient,
+    /// The feed is suspended.
+    Suspended,
+}
+
+impl ConditionType {
+    /// The type's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Reasons of conditions. Stable: people and alerts match on them.
+pub mod reason {
+    /// Everything works.
+    pub const READY: &str = "Ready";
+    /// As it should be.
+    pub const AS_DECLARED: &str = "AsDeclared";
+    /// A Deployment has all its replicas.
+    pub const AVAILABLE: &str = "Available";
+    /// The source gave quotes.
+    pub const ANSWERING: &str = "Answering";
+    /// Nothing is under way, or nothing waits for a person.
+    pub const SETTLED: &str = "Settled";
+    /// Not looked at yet.
+    pub const PENDING: &str = "Pending";
+    /// A Deployment does not have all its replicas yet.
+    pub const PROGRESSING: &str = "Progressing";
+    /// A Deployment did not get its replicas in time.
+    pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+    /// A Deployment is not made before what it needs is there.
+    pub const WAITING: &str = "WaitingForPrerequisites";
+    /// The producer does not answer the operator.
+    pub const PRODUCER_UNREACHABLE: &str = "ProducerUnreachable";
+    /// The feed is suspended.
+    pub const SUSPENDED: &str = "Suspended";
+    /// The feed is not suspended.
+    pub const NOT_SUSPENDED: &str = "NotSuspended";
+    /// The feed is being deleted.
+    pub const DELETING: &str = "Deleting";
+    /// The spec has a value that cannot be used.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The Kubernetes API refused something.
+    pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// An object of a child's name exists and belongs to something else.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// Neither the feed nor the installation names a connection.
+    pub const NOT_CONFIGURED: &str = "NotConfigured";
+    /// A Secret that is named does not exist.
+    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+    /// A Secret lacks a key.
+    pub const KEY_NOT_FOUND: &str = "KeyNotFound";
+    /// A Secret holds a value that cannot be used.
+    pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// A server refuses the user or password.
+    pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+    /// A server knows the user, who may not do what is needed.
+    pub const PERMISSION_DENIED: &str = "PermissionDenied";
+    /// A server does not answer.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// A server answered with an error.
+    pub const FAILED: &str = "Failed";
+    /// A queue exists with other arguments, which cannot be changed.
+    pub const QUEUE_ARGUMENTS_DIFFER: &str = "QueueArgumentsDiffer";
+    /// The exchange exists with another type, which cannot be changed.
+    pub const EXCHANGE_DIFFERS: &str = "ExchangeDiffers";
+    /// The virtual host does not exist.
+    pub const VHOST_NOT_FOUND: &str = "VirtualHostNotFound";
+    /// The database does not exist.
+    pub const DATABASE_NOT_FOUND: &str = "DatabaseNotFound";
+    /// A migration failed.
+    pub const MIGRATION_FAILED: &str = "MigrationFailed";
+    /// The schema is of a newer version than this operator knows.
+    pub const SCHEMA_TOO_NEW: &str = "SchemaTooNew";
+    /// The plan allows what the feed asks.
+    pub const WITHIN_PLAN: &str = "WithinPlan";
+    /// The plan allows less than the feed asks.
+    pub const PLAN_EXCEEDED: &str = "PlanExceeded";
+
+    /// Whether nothing changes until a person acts. The operator goes on looking all the same.
+    #[must_use]
+    pub fn needs_a_person(reason: &str) -> bool {
+        [
+            PROGRESS_DEADLINE_EXCEEDED,
+            INVALID_SPEC,
+            NAME_TAKEN,
+            NOT_CONFIGURED,
+            SECRET_NOT_FOUND,
+            KEY_NOT_FOUND,
+            SECRET_INVALID,
+            AUTHENTICATION_FAILED,
+            PERMISSION_DENIED,
+            QUEUE_ARGUMENTS_DIFFER,
+            EXCHANGE_DIFFERS,
+            VHOST_NOT_FOUND,
+            DATABASE_NOT_FOUND,
+            MIGRATION_FAILED,
+            SCHEMA_TOO_NEW,
+            // The producer's words for an API key that is refused, or good for less than the feed asks.
+            "InvalidKey",
+            "PaymentRequired",
+            "Forbidden",
+        ]
+        .contains(&reason)
+    }
+}

@@ -1,0 +1,379 @@
+//! Step 4: makes the cluster, the broker and the database as built.
+//!
+//! Each object is read first and written only when it differs, so that a feed at rest causes no writes. Broker and
+//! database are judged by themselves: trouble with one stops neither the other nor the status. Workers come last, and are
+//! first made when what they need is there; after that they are kept up to date whatever the others do.
+
+use std::fmt::Debug;
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::{
+    api::{
+        StockFeed,
+        status::{ConditionType, StockFeedStatus, reason},
+    },
+    broker,
+    build::{Applied, Prepared, Resources, WorkloadPlan, WorkloadState},
+    context::{Context, Moment},
+    database,
+    dereference::hex,
+    labels::{APPLIED_HASH, MANAGED_BY, MANAGER},
+    status::{Verdict, find},
+};
+
+/// How often ticks older than the retention are dropped.
+const RETENTION_PERIOD: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// Why something could not be applied.
+#[derive(Debug, Snafu)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[snafu(display("failed to {verb} {kind} {name}"))]
+    Kubernetes {
+        /// `read` or `apply`.
+        verb: &'static str,
+        /// Of what kind.
+        kind: String,
+        /// Which.
+        name: String,
+        /// Why.
+        #[snafu(source(from(kube::Error, Box::new)))]
+        source: Box<kube::Error>,
+    },
+    /// The object cannot be written as JSON.
+    #[snafu(display("failed to render {kind} {name}"))]
+    Render {
+        /// Of what kind.
+        kind: String,
+        /// Which.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// An object of this name belongs to something else.
+    #[snafu(display("{kind} {name} exists and does not belong to this feed"))]
+    NameTaken {
+        /// Of what kind.
+        kind: String,
+        /// Which.
+        name: String,
+    },
+}
+
+impl Error {
+    /// As a condition's reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NameTaken { .. } => reason::NAME_TAKEN,
+            Self::Kubernetes { .. } | Self::Render { .. } => reason::APPLY_FAILED,
+        }
+    }
+}
+
+/// What applying did to Kubernetes objects.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Objects that were written.
+    pub written: usize,
+    /// Those that somebody else had changed or removed.
+    pub healed: Vec<String>,
+}
+
+/// Applies everything of a feed, and counts in `changes` what that took, even when something later fails.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn apply(
+    ctx: &Context,
+    feed: &StockFeed,
+    prepared: Resources<Prepared>,
+    changes: &mut Changes,
+) -> Result<Resources<Applied>, Error> {
+    // Taken apart completely: a kind that is not applied does not compile.
+    let Resources {
+        service_accounts,
+        secrets,
+        config_maps,
+        services,
+        broker,
+        database,
+        producer,
+        processor,
+    } = prepared;
+    let mut applier = Applier::new(ctx.client.clone(), feed, changes);
+
+    let made = Made::before(feed.status.as_ref());
+    let service_accounts = applier
+        .all::<ServiceAccount>(service_accounts, made.objects)
+        .await?;
+    // Secrets and configurations before the pods that mount them.
+    let secrets = applier.all::<Secret>(secrets, made.secrets).await?;
+    let config_maps = applier.all::<ConfigMap>(config_maps, made.objects).await?;
+    let services = applier.all::<Service>(services, made.objects).await?;
+
+    let uid = feed.uid().unwrap_or_default();
+    let last = ctx.memory.since(&uid, Moment::RetentionRan);
+    let clean_up = last.is_none_or(|elapsed| elapsed >= RETENTION_PERIOD);
+    let (broker, database) = tokio::join!(
+        broker::reconcile(&ctx.http, broker),
+        database::reconcile(database, clean_up)
+    );
+    if clean_up && database.verdict.is_true() {
+        ctx.memory.mark(&uid, Moment::RetentionRan);
+    }
+
+    let for_producer = [&broker.verdict];
+    let for_processor = [&broker.verdict, &database.verdict];
+    let producer = applier.workload(producer, &for_producer, made.producer).await?;
+    let processor = applier
+        .workload(processor, &for_processor, made.processor)
+        .await?;
+    Ok(Resources {
+        service_accounts,
+        secrets,
+        config_maps,
+        services,
+        broker,
+        database,
+        producer,
+        processor,
+    })
+}
+
+/// What was made before: what of it is missing now was removed by somebody.
+struct Made {
+    objects: bool,
+    secrets: bool,
+    producer: bool,
+    processor: bool,
+}
+
+impl Made {
+    /// As the status tells it.
+    fn before(status: Option<&StockFeedStatus>) -> Self {
+        let reason_of = |kind| {
+            status
+                .and_then(|status| find(status, kind))
+                .map(|condition| condition.reason.as_str())
+        };
+        let beyond = |kind, before: &[&str]| reason_of(kind).is_some_and(|reason| !before.contains(&reason));
+        let not_made = [reason::PENDING, reason::WAITING];
+        Self {
+            objects: beyond(ConditionType::BrokerReady, &not_made),
+            // Both are known only after their Secrets were written.
+            secrets: status
+                .is_some_and(|status| status.queue_generation.is_some() && status.schema_version.is_some()),
+            producer: beyond(ConditionType::ProducerReady, &not_made),
+            processor: beyond(ConditionType::ProcessorReady, &not_made),
+        }
+    }
+}
+
+struct Applier<'a> {
+    client: Client,
+    namespace: String,
+    uid: String,
+    changes: &'a mut Changes,
+}
+
+impl<'a> Applier<'a> {
+    fn new(client: Client, feed: &StockFeed, changes: &'a mut Changes) -> Self {
+        Self {
+            client,
+            namespace: feed.namespace().unwrap_or_default(),
+            uid: feed.uid().unwrap_or_default(),
+            changes,
+        }
+    }
+
+    async fn all<K>(&mut self, wanted: Vec<K>, made: bool) -> Result<Vec<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let mut applied = Vec::with_capacity(wanted.len());
+        for object in wanted {
+            let live = self.read::<K>(&object.name_any()).await?;
+            applied.push(self.one(object, live, made).await?);
+        }
+        Ok(applied)
+    }
+
+    async fn workload(
+        &mut self,
+        plan: WorkloadPlan,
+        prerequisites: &[&Verdict],
+        made: bool,
+    ) -> Result<WorkloadState, Error> {
+        let live = self.read::<Deployment>(&plan.name).await?;
+        let missing = prerequisites.iter().find(|verdict| !verdict.is_true());
+        let (deployment, missing) = match (plan.deployment, missing) {
+            (Err(waiting), _) => (None, Some(waiting)),
+            (Ok(_), Some(missing)) if live.is_none() => (None, Some(missing.message.clone())),
+            (Ok(deployment), _) => (Some(deployment), None),
+        };
+        let observed = match deployment {
+            Some(deployment) => Some(self.one(*deployment, live, made).await?),
+            None => live,
+        };
+        Ok(WorkloadState {
+            observed,
+            waiting: missing,
+        })
+    }
+
+    async fn read<K>(&self, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        api.get_opt(name).await.context(KubernetesSnafu {
+            verb: "read",
+            kind: K::kind(&()),
+            name,
+        })
+    }
+
+    /// Applies one object, if it differs from what is there. One that was `made` before and is missing was removed by somebody.
+    async fn one<K>(&mut self, wanted: K, live: Option<K>, made: bool) -> Result<K, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let kind = K::kind(&()).into_owned();
+        let name = wanted.name_any();
+        let render = |object: &K| {
+            serde_json::to_value(object).context(RenderSnafu {
+                kind: &kind,
+                name: &name,
+            })
+        };
+        let hash = hash(&render(&wanted)?);
+        let mut wanted = wanted;
+        wanted
+            .annotations_mut()
+            .insert(APPLIED_HASH.to_owned(), hash.clone());
+        let rendered = render(&wanted)?;
+
+        let mut drift = None;
+        let existed = live.is_some();
+        match live {
+            Some(live) => {
+                ensure!(
+                    belongs_to(&live, &self.uid),
+                    NameTakenSnafu {
+                        kind: &kind,
+                        name: &name
+                    }
+                );
+                if covers(&render(&live)?, &rendered) {
+                    return Ok(live);
+                }
+                // The same as was applied last, and yet different: somebody changed it.
+                if live.annotations().get(APPLIED_HASH) == Some(&hash) {
+                    drift = Some(format!("{kind} {name} had been changed"));
+                }
+            }
+            None if made => drift = Some(format!("{kind} {name} had been removed")),
+            None => {}
+        }
+
+        let applied = self
+            .send::<K>(&name, &rendered, existed)
+            .await
+            .context(KubernetesSnafu {
+                verb: "apply",
+                kind: &kind,
+                name: &name,
+            })?;
+        tracing::debug!(kind, name, "Applied an object");
+        self.changes.written += 1;
+        if let Some(drift) = drift {
+            // What the API server will not take as we write it is not healed by writing it: no Event for that, ever again.
+            if covers(&render(&applied)?, &rendered) {
+                self.changes.healed.push(drift);
+            }
+        }
+        Ok(applied)
+    }
+    async fn send<K>(&self, name: &str, rendered: &Value, existed: bool) -> Result<K, kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let applied = api.patch(name, &parameters, &Patch::Apply(rendered)).await;
+        match applied {
+            // Entries of a list are told apart by a key. Where somebody changed a key, ours would come beside theirs, which
+            // the API server refuses. A merge replaces lists as a whole; then ours can be applied.
+            Err(kube::Error::Api(status)) if existed && status.is_invalid() => {
+                let merge = PatchParams {
+                    field_manager: Some(MANAGER.to_owned()),
+                    ..PatchParams::default()
+                };
+                api.patch(name, &merge, &Patch::Merge(rendered)).await?;
+                api.patch(name, &parameters, &Patch::Apply(rendered)).await
+            }
+            applied => applied,
+        }
+    }
+}
+
+/// Whether an object is this feed's: it names the feed as its owner, or somebody took the owner away but left our label.
+fn belongs_to(object: &impl Resource, uid: &str) -> bool {
+    let meta = object.meta();
+    match meta.owner_references.as_deref() {
+        Some(owners) if !owners.is_empty() => owners.iter().any(|owner| owner.uid == uid),
+        _ => {
+            let labels = meta.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(MANAGED_BY))
+                .is_some_and(|manager| manager == MANAGER)
+        }
+    }
+}
+
+fn hash(rendered: &Value) -> String {
+    // Keys of a JSON object are sorted, so the same object has the same bytes.
+    hex(&Sha256::digest(rendered.to_string())[..16])
+}
+
+/// Whether everything that is wanted is there. Fields that others set, and entries that others add to lists of objects, do
+/// not count: server-side apply would leave them as well.
+fn covers(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| wanted.is_null() || live.get(key).is_some_and(|live| covers(live, wanted))),
+        (Value::Array(live), Value::Array(wanted)) if wanted.iter().any(Value::is_object) => wanted
+            .iter()
+            .all(|wanted| live.iter().any(|live| covers(live, wanted))),
+        (live, wanted) => live == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests;

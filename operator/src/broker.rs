@@ -1,0 +1,176 @@
+//! The broker's side of a feed: reads what is there over RabbitMQ's management API, and writes only what differs.
+//!
+//! Messages are never deleted here: a queue with other arguments than declared is reported, not replaced.
+
+use contract::{config::QueueGeneration, names::FeedName};
+use secrecy::SecretString;
+use snafu::Snafu;
+
+use crate::{
+    api::status::reason,
+    connection::{BrokerConnection, Problem},
+    http_client,
+    metrics::Heal,
+    status::Verdict,
+};
+
+mod client;
+mod diff;
+pub mod password;
+mod topology;
+
+pub use client::Client;
+pub use diff::{Action, Conflict, Plan, diff};
+pub use topology::{Observed, Queue, QueueSpec, Topology};
+
+/// The broker's side, as wanted.
+#[derive(Clone, Debug)]
+pub struct BrokerPlan {
+    /// Where, with the right to manage it.
+    pub connection: BrokerConnection,
+    /// What.
+    pub topology: Topology,
+}
+
+/// The broker's side, as it is.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether all is as declared.
+    pub verdict: Verdict,
+    /// Messages in the feed's partition queues, ready and unacknowledged; `None` when unknown.
+    pub backlog: Option<i64>,
+    /// What was not as declared, and was written.
+    pub written: Vec<(Heal, String)>,
+}
+
+/// Why the broker could not be asked or told.
+#[derive(Debug, Snafu)]
+#[snafu(visibility(pub(crate)))]
+pub enum Error {
+    /// No client could be made.
+    #[snafu(display("failed to set up a client of the management API"))]
+    Client {
+        /// Why.
+        source: http_client::Error,
+    },
+    /// The address is none.
+    #[snafu(display("failed to make an address of host {host:?}"))]
+    Address {
+        /// What was given.
+        host: String,
+    },
+    /// It did not answer.
+    #[snafu(display("failed to {action}"))]
+    Request {
+        /// What was attempted.
+        action: String,
+        /// Why, without the URL.
+        source: reqwest::Error,
+    },
+    /// It refuses user or password.
+    #[snafu(display("the broker refuses the user or password of the connection Secret"))]
+    Authentication,
+    /// It refuses what is attempted.
+    #[snafu(display("the broker forbids its user to {action}"))]
+    Forbidden {
+        /// What was attempted.
+        action: String,
+    },
+    /// The virtual host is not there.
+    #[snafu(display("virtual host {vhost:?} does not exist"))]
+    NoVhost {
+        /// Which.
+        vhost: String,
+    },
+    /// It answered with an error.
+    #[snafu(display("failed to {action}: the broker answered {status}: {answer}"))]
+    Answer {
+        /// What was attempted.
+        action: String,
+        /// The status code.
+        status: u16,
+        /// Its words, shortened.
+        answer: String,
+    },
+    /// Its answer is not of the expected form.
+    #[snafu(display("failed to read the broker's answer to {action}"))]
+    Form {
+        /// What was attempted.
+        action: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// As a condition's reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Client { .. } | Self::Address { .. } => reason::SECRET_INVALID,
+            Self::Request { .. } => reason::UNREACHABLE,
+            Self::Authentication => reason::AUTHENTICATION_FAILED,
+            Self::Forbidden { .. } => reason::PERMISSION_DENIED,
+            Self::NoVhost { .. } => reason::VHOST_NOT_FOUND,
+            Self::Answer { .. } | Self::Form { .. } => reason::FAILED,
+        }
+    }
+}
+
+impl BrokerPlan {
+    /// What a feed wants.
+    #[must_use]
+    pub fn new(
+        connection: BrokerConnection,
+        feed: &FeedName,
+        queues: QueueGeneration,
+        password: SecretString,
+    ) -> Self {
+        Self {
+            connection,
+            topology: Topology::new(feed, queues, password),
+        }
+    }
+}
+
+/// Makes the broker's side as wanted, and says how it is.
+pub async fn reconcile(http: &reqwest::Client, plan: Result<BrokerPlan, Problem>) -> Outcome {
+    let outcome = match plan {
+        Ok(plan) => ensure(http, &plan).await,
+        Err(problem) => return Outcome::unknown(Verdict::of_problem(&problem)),
+    };
+    outcome.unwrap_or_else(|error| {
+        let message = crate::status::chain(&error);
+        Outcome::unknown(Verdict::no(error.reason(), message))
+    })
+}
+
+async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Error> {
+    let client = Client::new(http, &plan.connection)?;
+    let observed = client.observe(&plan.topology).await?;
+    let Plan { actions, conflicts } = diff(&plan.topology, &observed);
+    let mut written = Vec::with_capacity(actions.len());
+    for action in actions {
+        client.perform(&plan.topology, &action).await?;
+        written.push(action.describe());
+    }
+    let verdict = match conflicts.first() {
+        Some(conflict) => Verdict::no(conflict.reason(), conflict.to_string()),
+        None => Verdict::yes(reason::AS_DECLARED, plan.topology.summary(&observed)),
+    };
+    Ok(Outcome {
+        verdict,
+        backlog: observed.backlog(&plan.topology),
+        written,
+    })
+}
+
+impl Outcome {
+    fn unknown(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            backlog: None,
+            written: Vec::new(),
+        }
+    }
+}

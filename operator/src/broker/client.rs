@@ -1,0 +1,291 @@
+//! RabbitMQ's management API, as far as a feed needs it.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, StatusCode, Url};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use snafu::{OptionExt as _, ResultExt, ensure};
+
+use super::{
+    AddressSnafu, AnswerSnafu, AuthenticationSnafu, ClientSnafu, Error, ForbiddenSnafu, FormSnafu,
+    NoVhostSnafu, RequestSnafu,
+    diff::Action,
+    password,
+    topology::{Observed, Queue, Topology},
+};
+use crate::{connection::BrokerConnection, http_client};
+
+/// How much of the broker's words is shown.
+const MAX_ANSWER: usize = 200;
+/// The most queues on one page; a feed has at most 65 in a generation.
+const PAGE_SIZE: &str = "500";
+
+/// A client with the right to manage.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    connection: BrokerConnection,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Queue>,
+    page_count: u32,
+}
+
+impl Client {
+    /// A client. `http` is used where the connection names no certificate authority of its own.
+    ///
+    /// # Errors
+    /// When the connection names an authority that is none, or a host that is none.
+    pub fn new(http: &reqwest::Client, connection: &BrokerConnection) -> Result<Self, Error> {
+        let http = match &connection.authority {
+            Some(authority) => {
+                http_client::build(Some(authority), crate::context::HTTP_TIMEOUT).context(ClientSnafu)?
+            }
+            None => http.clone(),
+        };
+        let host = &connection.host;
+        // An IPv6 address in a URL has brackets.
+        let bracketed = match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]"),
+            false => host.clone(),
+        };
+        let text = format!(
+            "{}://{bracketed}:{}/",
+            connection.management_scheme, connection.management_port
+        );
+        let base = text.parse().ok().context(AddressSnafu { host })?;
+        Ok(Self {
+            http,
+            base,
+            connection: connection.clone(),
+        })
+    }
+
+    /// Reads everything of a feed.
+    ///
+    /// # Errors
+    /// When the broker cannot be asked.
+    pub async fn observe(&self, topology: &Topology) -> Result<Observed, Error> {
+        let vhost = self.connection.vhost.as_str();
+        // Whether the virtual host is there is asked first: without it every other answer is "not found" as well.
+        let there: Option<Value> = self.read("look for the virtual host", &["vhosts", vhost]).await?;
+        ensure!(there.is_some(), NoVhostSnafu { vhost });
+
+        let exchange = topology.exchange.as_str();
+        let user = topology.user.as_str();
+        let bindings = ["exchanges", vhost, exchange, "bindings", "source"];
+        Ok(Observed {
+            exchange: self
+                .read("look for the exchange", &["exchanges", vhost, exchange])
+                .await?,
+            queues: self.queues(topology).await?,
+            bindings: self
+                .read("list the bindings", &bindings)
+                .await?
+                .unwrap_or_default(),
+            user: self.read("look for the user", &["users", user]).await?,
+            permissions: self
+                .read("look for the permissions", &["permissions", vhost, user])
+                .await?,
+        })
+    }
+
+    /// All queues of a feed, of whatever generation, with their counts.
+    ///
+    /// # Errors
+    /// When the broker cannot be asked.
+    pub async fn queues(&self, topology: &Topology) -> Result<BTreeMap<String, Queue>, Error> {
+        let action = "list the queues";
+        let mut queues = BTreeMap::new();
+        let mut page = 1;
+        loop {
+            let mut url = self.url(&["queues", &self.connection.vhost]);
+            url.query_pairs_mut()
+                .append_pair("name", &topology.permission)
+                .append_pair("use_regex", "true")
+                .append_pair("page", &page.to_string())
+                .append_pair("page_size", PAGE_SIZE)
+                .append_pair(
+                    "columns",
+                    "name,durable,arguments,messages_ready,messages_unacknowledged",
+                );
+            let answer = self.send(action, Method::GET, url, None).await?;
+            let Some(text) = answer else { break };
+            let Page { items, page_count } = serde_json::from_str(&text).context(FormSnafu { action })?;
+            queues.extend(items.into_iter().map(|queue| (queue.name.clone(), queue)));
+            if page >= page_count {
+                break;
+            }
+            page += 1;
+        }
+        Ok(queues)
+    }
+
+    /// Performs one write.
+    ///
+    /// # Errors
+    /// When the broker cannot be told.
+    pub async fn perform(&self, topology: &Topology, action: &Action) -> Result<(), Error> {
+        let vhost = self.connection.vhost.as_str();
+        let exchange = topology.exchange.as_str();
+        let user = topology.user.as_str();
+        let (words, method, path, body) = match action {
+            Action::DeclareExchange => (
+                format!("declare exchange {exchange}"),
+                Method::PUT,
+                vec!["exchanges", vhost, exchange],
+                json!({"type": "topic", "durable": true, "auto_delete": false, "internal": false, "arguments": {}}),
+            ),
+            Action::DeclareQueue(queue) => (
+                format!("declare queue {}", queue.name),
+                Method::PUT,
+                vec!["queues", vhost, &queue.name],
+                json!({"durable": true, "auto_delete": false, "arguments": queue.arguments}),
+            ),
+            Action::Bind { queue, key } => (
+                format!("bind queue {queue}"),
+                Method::POST,
+                vec!["bindings", vhost, "e", exchange, "q", queue],
+                json!({"routing_key": key, "arguments": {}}),
+            ),
+            Action::PutUser => (
+                format!("write user {user}"),
+                Method::PUT,
+                vec!["users", user],
+                json!({
+                    "password_hash": password::hash(&topology.password),
+                    "hashing_algorithm": password::ALGORITHM,
+                    "tags": "",
+                }),
+            ),
+            Action::PutPermissions => (
+                format!("write the permissions of user {user}"),
+                Method::PUT,
+                vec!["permissions", vhost, user],
+                json!({
+                    "configure": topology.permission,
+                    "write": topology.permission,
+                    "read": topology.permission,
+                }),
+            ),
+        };
+        let answer = self.send(&words, method, self.url(&path), Some(body)).await?;
+        let status = StatusCode::NOT_FOUND.as_u16();
+        ensure!(
+            answer.is_some(),
+            AnswerSnafu {
+                action: words,
+                status,
+                answer: "what it belongs to does not exist"
+            }
+        );
+        Ok(())
+    }
+
+    /// Removes the exchange. Nothing can be published to the feed after that.
+    ///
+    /// # Errors
+    /// When the broker cannot be told.
+    pub async fn delete_exchange(&self, name: &str) -> Result<(), Error> {
+        self.delete(
+            format!("delete exchange {name}"),
+            &["exchanges", &self.connection.vhost, name],
+        )
+        .await
+    }
+
+    /// Removes a queue with all it holds.
+    ///
+    /// # Errors
+    /// When the broker cannot be told.
+    pub async fn delete_queue(&self, name: &str) -> Result<(), Error> {
+        self.delete(
+            format!("delete queue {name}"),
+            &["queues", &self.connection.vhost, name],
+        )
+        .await
+    }
+
+    /// Removes a user with its permissions.
+    ///
+    /// # Errors
+    /// When the broker cannot be told.
+    pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
+        self.delete(format!("delete user {name}"), &["users", name]).await
+    }
+
+    async fn delete(&self, action: String, path: &[&str]) -> Result<(), Error> {
+        self.send(&action, Method::DELETE, self.url(path), None).await?;
+        Ok(())
+    }
+
+    async fn read<T: DeserializeOwned>(&self, action: &str, path: &[&str]) -> Result<Option<T>, Error> {
+        let answer = self.send(action, Method::GET, self.url(path), None).await?;
+        answer
+            .map(|text| serde_json::from_str(&text).context(FormSnafu { action }))
+            .transpose()
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // A URL with a host always has a path, so the segments are always there; they are percent-encoded here.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        url
+    }
+
+    /// Sends a request; `None` when the thing is not there.
+    async fn send(
+        &self,
+        action: &str,
+        method: Method,
+        url: Url,
+        body: Option<Value>,
+    ) -> Result<Option<String>, Error> {
+        let password = self.connection.password.expose_secret();
+        let mut request = self
+            .http
+            .request(method, url)
+            .basic_auth(&self.connection.username, Some(password));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let without_url = |error: reqwest::Error| error.without_url();
+        let response = request
+            .send()
+            .await
+            .map_err(without_url)
+            .context(RequestSnafu { action })?;
+        let status = response.status();
+        let text = response
+            .text()
+            .await
+            .map_err(without_url)
+            .context(RequestSnafu { action })?;
+        match status {
+            status if status.is_success() => Ok(Some(text)),
+            StatusCode::NOT_FOUND => Ok(None),
+            // RabbitMQ answers 401 to a known user as well, when it may not do this.
+            StatusCode::UNAUTHORIZED
+                if ["administrator", "management user", "virtual host"]
+                    .iter()
+                    .any(|words| text.contains(words)) =>
+            {
+                ForbiddenSnafu { action }.fail()
+            }
+            StatusCode::UNAUTHORIZED => AuthenticationSnafu.fail(),
+            StatusCode::FORBIDDEN => ForbiddenSnafu { action }.fail(),
+            status => AnswerSnafu {
+                action,
+                status: status.as_u16(),
+                answer: text.chars().take(MAX_ANSWER).collect::<String>(),
+            }
+            .fail(),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What has to be written so that the broker is as wanted. Pure.
+
+use std::fmt;
+
+use super::{
+    password,
+    topology::{Observed, Permissions, QueueSpec, Topology},
+};
+use crate::{api::status::reason, metrics::Heal};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Declare the exchange.
+    DeclareExchange,
+    /// Declare a queue.
+    DeclareQueue(QueueSpec),
+    /// Bind a queue to the exchange.
+    Bind {
+        /// Which.
+        queue: String,
+        /// With which key.
+        key: String,
+    },
+    /// Make the user, or set its password.
+    PutUser,
+    /// Set the user's permissions.
+    PutPermissions,
+}
+
+/// Something that differs and cannot be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// The exchange has another type or does not outlive a restart.
+    Exchange(String),
+    /// A queue has other arguments.
+    Queue {
+        /// Which.
+        name: String,
+        /// The arguments that differ.
+        arguments: Vec<String>,
+    },
+}
+
+/// What has to be written, and what cannot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In the order they have to be performed.
+    pub actions: Vec<Action>,
+    /// In the way.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Compares what is wanted with what is there.
+#[must_use]
+pub fn diff(wanted: &Topology, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    match &observed.exchange {
+        None => plan.actions.push(Action::DeclareExchange),
+        Some(exchange) if exchange.kind != "topic" || !exchange.durable => {
+            plan.conflicts.push(Conflict::Exchange(wanted.exchange.clone()));
+        }
+        Some(_) => {}
+    }
+    for queue in wanted.queues() {
+        match observed.queues.get(&queue.name) {
+            None => plan.actions.push(Action::DeclareQueue(queue.clone())),
+            Some(found) => {
+                let mut arguments: Vec<_> = differing(&queue.arguments, &found.arguments);
+                if !found.durable {
+                    arguments.push("durable".to_owned());
+                }
+                if !arguments.is_empty() {
+                    let name = queue.name.clone();
+                    plan.conflicts.push(Conflict::Queue { name, arguments });
+                }
+            }
+        }
+    }
+    for queue in wanted.queues() {
+        let Some(key) = &queue.binding else { continue };
+        let bound = observed.bindings.iter().any(|binding| {
+            binding.destination_type == "queue"
+                && binding.destination == queue.name
+                && binding.routing_key == *key
+        });
+        if !bound {
+            plan.actions.push(Action::Bind {
+                queue: queue.name.clone(),
+                key: key.clone(),
+            });
+        }
+    }
+    let user = observed.user.as_ref().is_some_and(|user| {
+        user.hashing_algorithm == password::ALGORITHM
+            && password::matches(&user.password_hash, &wanted.password)
+    });
+    if !user {
+        plan.actions.push(Action::PutUser);
+    }
+    if observed.permissions.as_ref() != Some(&wanted.permissions()) {
+        plan.actions.push(Action::PutPermissions);
+    }
+    plan
+}
+
+/// Names of the arguments that are missing, extra or different.
+fn differing(
+    wanted: &serde_json::Map<String, serde_json::Value>,
+    found: &serde_json::Map<String, serde_json::Value>,
+) -> Vec<String> {
+    let mut names: Vec<_> = wanted.keys().chain(found.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| wanted.get(*name) != found.get(*name));
+    names.into_iter().cloned().collect()
+}
+
+impl Topology {
+    /// The permissions of the feed's user.
+    #[must_use]
+    pub fn permissions(&self) -> Permissions {
+        Permissions {
+            configure: self.permission.clone(),
+            write: self.permission.clone(),
+            read: self.permission.clone(),
+        }
+    }
+}
+
+impl Action {
+    /// What kind of thing it heals, and a few words for an Event.
+    #[must_use]
+    pub fn describe(&self) -> (Heal, String) {
+        match self {
+            Self::DeclareExchange => (Heal::Exchange, "the exchange was missing".to_owned()),
+            Self::DeclareQueue(queue) => (Heal::Queue, format!("queue {} was missing", queue.name)),
+            Self::Bind { queue, key } => (
+                Heal::Binding,
+                format!("the binding {key} of queue {queue} was missing"),
+            ),
+            Self::PutUser => (
+                Heal::BrokerUser,
+                "the user was missing or had another password".to_owned(),
+            ),
+            Self::PutPermissions => (
+                Heal::Permissions,
+                "the user's permissions were missing or different".to_owned(),
+            ),
+        }
+    }
+}
+
+impl Conflict {
+    /// As a condition's reason.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Exchange(_) => reason::EXCHANGE_DIFFERS,
+            Self::Queue { .. } => reason::QUEUE_ARGUMENTS_DIFFER,
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(name) => write!(
+                formatter,
+                "exchange {name} exists but is not a durable topic exchange; remove it when nothing uses it"
+            ),
+            Self::Queue { name, arguments } => write!(
+                formatter,
+                "queue {name} exists with another {}; move its messages elsewhere and remove it",
+                arguments.join(", ")
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What a feed wants of the broker, and what is there.
+
+use std::collections::BTreeMap;
+
+use contract::{
+    config::QueueGeneration,
+    names::{FeedName, binding_key},
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// A message that was delivered this often without an answer is put aside: something in it kills its consumers.
+const DELIVERY_LIMIT: i32 = 200;
+
+/// What a feed wants.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// The exchange.
+    pub exchange: String,
+    /// Partition queues, in the order of their partitions.
+    pub partitions: Vec<QueueSpec>,
+    /// Where what the broker gives up on goes.
+    pub dead_letters: QueueSpec,
+    /// The prefix that all the feed's partition queues share.
+    pub queue_prefix: String,
+    /// The feed's user.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+    /// What it may read, write and configure.
+    pub permission: String,
+}
+
+/// A queue as wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, which can never be changed.
+    pub arguments: Map<String, Value>,
+    /// The key it is bound to the exchange with; the dead-letter queue is not bound.
+    pub binding: Option<String>,
+}
+
+/// What is there.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The exchange.
+    pub exchange: Option<Exchange>,
+    /// All queues of the feed, by name.
+    pub queues: BTreeMap<String, Queue>,
+    /// Bindings of the exchange to queues.
+    pub bindings: Vec<Binding>,
+    /// The feed's user.
+    pub user: Option<User>,
+    /// Its permissions.
+    pub permissions: Option<Permissions>,
+}
+
+/// An exchange, as the management API tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Exchange {
+    /// `topic`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it outlives a restart.
+    pub durable: bool,
+}
+
+/// A queue, as the management API tells it. Counts are missing until it has been counted for the first time.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Whether it outlives a restart.
+    #[serde(default)]
+    pub durable: bool,
+    /// Its arguments.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// Messages that wait.
+    #[serde(default)]
+    pub messages_ready: Option<i64>,
+    /// Messages that a consumer holds.
+    #[serde(default)]
+    pub messages_unacknowledged: Option<i64>,
+}
+
+/// A binding, as the management API tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Binding {
+    /// The queue.
+    pub destination: String,
+    /// `queue` or `exchange`.
+    pub destination_type: String,
+    /// The key.
+    pub routing_key: String,
+}
+
+/// A user, as the management API tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct User {
+    /// Salt and hash.
+    #[serde(default)]
+    pub password_hash: String,
+    /// How it was hashed.
+    #[serde(default)]
+    pub hashing_algorithm: String,
+}
+
+/// Permissions in a virtual host, as the management API tells them.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Permissions {
+    /// Regular expression.
+    pub configure: String,
+    /// Regular expression.
+    pub write: String,
+    /// Regular expression.
+    pub read: String,
+}
+
+impl Topology {
+    /// What a feed wants.
+    #[must_use]
+    pub fn new(feed: &FeedName, queues: QueueGeneration, password: SecretString) -> Self {
+        let dead = feed.dead_letter_queue();
+        let partition = |partition| QueueSpec {
+            name: feed.queue(queues.generation, partition),
+            arguments: partition_arguments(&dead),
+            binding: Some(binding_key(partition)),
+        };
+        Self {
+            exchange: feed.exchange(),
+            partitions: (0..queues.partitions).map(partition).collect(),
+            dead_letters: QueueSpec {
+                name: dead.clone(),
+                arguments: dead_letter_arguments(),
+                binding: None,
+            },
+            queue_prefix: feed.queue_prefix(),
+            user: feed.broker_user(),
+            password,
+            permission: feed.broker_permission(),
+        }
+    }
+
+    /// Every queue, the dead letters' first: the others name it.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueSpec> {
+        std::iter::once(&self.dead_letters).chain(&self.partitions)
+    }
+
+    /// For people: what there is, and what is left over from an earlier feed of this name.
+    #[must_use]
+    pub fn summary(&self, observed: &Observed) -> String {
+        let known = |name: &str| self.queues().any(|queue| queue.name == name);
+        let stray = observed.queues.values().filter(|queue| !known(&queue.name));
+        let (mut count, mut messages) = (0, 0);
+        for queue in stray {
+            count += 1;
+            messages += queue.messages().unwrap_or_default();
+        }
+        let plain = format!("exchange {} with {} queues", self.exchange, self.partitions.len());
+        match count {
+            0 => plain,
+            _ => format!("{plain}; {count} queues of an earlier feed of this name hold {messages} messages"),
+        }
+    }
+}
+
+impl Observed {
+    /// Messages in all of the feed's partition queues; `None` while one of them was not counted yet.
+    #[must_use]
+    pub fn backlog(&self, topology: &Topology) -> Option<i64> {
+        self.queues
+            .values()
+            .filter(|queue| queue.name.starts_with(&topology.queue_prefix))
+            .map(Queue::messages)
+            .sum()
+    }
+}
+
+impl Queue {
+    /// Messages that wait and messages that a consumer holds; `None` when they were not counted yet.
+    #[must_use]
+    pub fn messages(&self) -> Option<i64> {
+        Some(self.messages_ready? + self.messages_unacknowledged?)
+    }
+}
+
+/// Arguments of a partition's queue. At-least-once dead lettering needs `reject-publish`, or it would lose messages.
+fn partition_arguments(dead: &str) -> Map<String, Value> {
+    let arguments = json!({
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": true,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    });
+    object(arguments)
+}
+
+/// Arguments of the dead-letter queue. RabbitMQ 4 drops what was delivered twenty times unless it is told not to.
+fn dead_letter_arguments() -> Map<String, Value> {
+    object(json!({"x-queue-type": "quorum", "x-delivery-limit": -1}))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,147 @@
+//! Step 3: turns a validated feed into everything it needs.
+//!
+//! Architecture invariant: nothing here fails, blocks, or knows a client; the same feed gives the same bytes.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+};
+
+use crate::{
+    broker::{self, BrokerPlan},
+    connection::Problem,
+    database::{self, DatabasePlan},
+    labels::Component,
+    validate::ValidatedFeed,
+};
+
+pub mod config;
+mod deployments;
+mod objects;
+
+/// How far [`Resources`] have come.
+pub trait Stage {
+    /// The broker's side.
+    type Broker;
+    /// The database's side.
+    type Database;
+    /// A worker.
+    type Workload;
+}
+
+/// What is wanted.
+#[derive(Debug)]
+pub enum Prepared {}
+
+/// What is: the outcome of sending it.
+#[derive(Debug)]
+pub enum Applied {}
+
+impl Stage for Prepared {
+    type Broker = Result<BrokerPlan, Problem>;
+    type Database = Result<DatabasePlan, Problem>;
+    type Workload = WorkloadPlan;
+}
+
+impl Stage for Applied {
+    type Broker = broker::Outcome;
+    type Database = database::Outcome;
+    type Workload = WorkloadState;
+}
+
+/// Everything of a feed. A status can only be made of applied resources, so it cannot speak of what was never sent.
+pub struct Resources<S: Stage> {
+    /// One for each worker.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// The feed's credentials.
+    pub secrets: Vec<Secret>,
+    /// Configurations of the workers.
+    pub config_maps: Vec<ConfigMap>,
+    /// Addresses of the workers.
+    pub services: Vec<Service>,
+    /// Exchange, queues, bindings and user.
+    pub broker: S::Broker,
+    /// Schema and roles.
+    pub database: S::Database,
+    /// The producer.
+    pub producer: S::Workload,
+    /// The processors.
+    pub processor: S::Workload,
+}
+
+/// A worker as wanted.
+#[derive(Debug)]
+pub struct WorkloadPlan {
+    /// Which.
+    pub component: Component,
+    /// The Deployment's name.
+    pub name: String,
+    /// The Deployment, or what it waits for. One that exists is left as it is while it waits.
+    pub deployment: Result<Box<Deployment>, String>,
+}
+
+/// A worker as it is.
+#[derive(Debug)]
+pub struct WorkloadState {
+    /// The Deployment in the cluster.
+    pub observed: Option<Deployment>,
+    /// What it waits for.
+    pub waiting: Option<String>,
+}
+
+/// Builds everything of a feed.
+#[must_use]
+pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
+    let broker_data = objects::broker_data(feed);
+    let writer_data = objects::writer_data(feed);
+    let broker_missing = feed.broker.as_ref().err().map(ToString::to_string);
+    let database_missing = feed.database.as_ref().err().map(ToString::to_string);
+
+    let producer = match (&broker_data, &feed.source.fingerprint) {
+        // Suspending must work whatever is missing, and a producer of no replicas mounts nothing.
+        (Some(broker), fingerprint) if feed.suspend || fingerprint.is_ok() => Ok(Box::new(
+            deployments::producer(feed, broker, fingerprint.as_deref().unwrap_or_default()),
+        )),
+        (None, _) => Err(broker_missing.clone().unwrap_or_default()),
+        (_, fingerprint) => Err(fingerprint
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default()),
+    };
+    let processor = match (&broker_data, &writer_data) {
+        (Some(broker), Some(database)) => Ok(Box::new(deployments::processor(feed, broker, database))),
+        _ => Err(broker_missing.or(database_missing).unwrap_or_default()),
+    };
+
+    Resources {
+        service_accounts: objects::service_accounts(feed),
+        secrets: objects::secrets(feed),
+        config_maps: objects::config_maps(feed),
+        services: objects::services(feed),
+        broker: feed.broker.clone().map(|connection| {
+            let password = feed.broker_secret.password.clone();
+            BrokerPlan::new(connection, &feed.name, feed.queues, password)
+        }),
+        database: feed.database.clone().map(|admin| DatabasePlan {
+            admin,
+            feed: feed.name.clone(),
+            writer_password: feed.writer_secret.password.clone(),
+            reader_password: feed.reader_secret.password.clone(),
+            retention: feed.retention,
+        }),
+        producer: WorkloadPlan {
+            component: Component::Producer,
+            name: Component::Producer.object_name(feed.name.name()),
+            deployment: producer,
+        },
+        processor: WorkloadPlan {
+            component: Component::Processor,
+            name: Component::Processor.object_name(feed.name.name()),
+            deployment: processor,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

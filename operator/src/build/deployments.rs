@@ -1,0 +1,276 @@
+//! The Deployments of the workers.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
+            HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
+            Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+            VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{config, objects};
+use crate::{
+    connection::Data,
+    dereference::hex,
+    labels::{self, Component},
+    validate::ValidatedFeed,
+};
+
+/// The user and group of our images.
+const USER: i64 = 65_532;
+/// Files of a Secret: read by owner and group only.
+const SECRET_MODE: i32 = 0o440;
+
+/// What differs between the workers.
+struct Worker {
+    component: Component,
+    image: String,
+    replicas: i32,
+    strategy: DeploymentStrategy,
+    /// How long it may take to finish what it holds.
+    grace_seconds: i64,
+    requests: [(&'static str, &'static str); 2],
+    limits: [(&'static str, &'static str); 2],
+    environment: Vec<EnvVar>,
+    secrets: Vec<Volume>,
+    hash: String,
+}
+
+/// The producer. One, and never two at once: each run numbers its messages from one and would poll the source again.
+pub(super) fn producer(feed: &ValidatedFeed, broker: &Data, api_key: &str) -> Deployment {
+    let rendered = config::producer(feed).render();
+    let worker = Worker {
+        component: Component::Producer,
+        image: feed.images.producer.clone(),
+        replicas: i32::from(!feed.suspend),
+        strategy: DeploymentStrategy {
+            type_: Some("Recreate".to_owned()),
+            rolling_update: None,
+        },
+        grace_seconds: 30,
+        requests: [("cpu", "20m"), ("memory", "32Mi")],
+        limits: [("cpu", "1"), ("memory", "128Mi")],
+        environment: Vec::new(),
+        secrets: vec![
+            secret_volume("broker", labels::broker_secret(feed.name.name()), None),
+            secret_volume("source", feed.source.secret.clone(), Some(&feed.source.key)),
+        ],
+        hash: hash(&rendered, &[broker], api_key),
+    };
+    deployment(feed, worker)
+}
+
+/// The processors. A rolling update starts the new one before the old one ends: every processor consumes every partition,
+/// and the broker hands a partition over when its consumer leaves, so that no partition is ever without one.
+pub(super) fn processor(feed: &ValidatedFeed, broker: &Data, database: &Data) -> Deployment {
+    let rendered = config::processor(feed).render();
+    let instance = EnvVar {
+        name: "STOCKFEED_INSTANCE".to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "metadata.name".to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let worker = Worker {
+        component: Component::Processor,
+        image: feed.images.processor.clone(),
+        replicas: i32::from(feed.replicas),
+        strategy: DeploymentStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: Some(RollingUpdateDeployment {
+                max_surge: Some(IntOrString::Int(1)),
+                max_unavailable: Some(IntOrString::Int(0)),
+            }),
+        },
+        grace_seconds: 60,
+        requests: [("cpu", "50m"), ("memory", "64Mi")],
+        limits: [("cpu", "2"), ("memory", "512Mi")],
+        environment: vec![instance],
+        secrets: vec![
+            secret_volume("broker", labels::broker_secret(feed.name.name()), None),
+            secret_volume("database", labels::database_secret(feed.name.name()), None),
+        ],
+        hash: hash(&rendered, &[broker, database], ""),
+    };
+    deployment(feed, worker)
+}
+
+fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
+    let name = feed.name.name();
+    let labels = labels::of_component(name, worker.component);
+    let object_name = worker.component.object_name(name);
+    Deployment {
+        metadata: objects::metadata(feed, object_name.clone(), labels.clone()),
+        spec: Some(DeploymentSpec {
+            replicas: Some(worker.replicas),
+            revision_history_limit: Some(3),
+            progress_deadline_seconds: Some(300),
+            selector: LabelSelector {
+                match_labels: Some(labels::selector(name, worker.component)),
+                ..LabelSelector::default()
+            },
+            strategy: Some(worker.strategy.clone()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some([(labels::CONFIG_HASH.to_owned(), worker.hash.clone())].into()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(feed, worker, object_name)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
+    let mount = |volume: &Volume| VolumeMount {
+        name: volume.name.clone(),
+        mount_path: format!("/etc/stockfeed/{}", volume.name),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let mut volumes = vec![Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: object_name.clone(),
+            default_mode: Some(0o444),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }];
+    volumes.extend(worker.secrets);
+    let container = Container {
+        name: worker.component.name().to_owned(),
+        image: Some(worker.image),
+        image_pull_policy: Some(feed.images.pull_policy.clone()),
+        args: Some(vec![
+            "--config".to_owned(),
+            format!("{}/{}", config::CONFIG_DIRECTORY, config::CONFIG_FILE),
+        ]),
+        env: (!worker.environment.is_empty()).then_some(worker.environment),
+        ports: Some(vec![ContainerPort {
+            name: Some("http".to_owned()),
+            container_port: i32::from(worker.component.port()),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities(worker.requests)),
+            limits: Some(quantities(worker.limits)),
+            ..ResourceRequirements::default()
+        }),
+        startup_probe: Some(probe("/health", 1, 60)),
+        liveness_probe: Some(probe("/health", 10, 3)),
+        readiness_probe: Some(probe("/ready", 3, 2)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(volumes.iter().map(mount).collect()),
+        ..Container::default()
+    };
+    PodSpec {
+        service_account_name: Some(object_name),
+        automount_service_account_token: Some(false),
+        // A namespace's Services as environment variables are of no use here, and there may be thousands.
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(worker.grace_seconds),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// A Secret as a folder: all its keys, or one of them under our own file name.
+fn secret_volume(name: &str, secret: String, key: Option<&str>) -> Volume {
+    let item = |key: &str| KeyToPath {
+        key: key.to_owned(),
+        path: config::API_KEY_FILE.to_owned(),
+        mode: None,
+    };
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(SECRET_MODE),
+            items: key.map(|key| vec![item(key)]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            scheme: Some("HTTP".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(2),
+        ..Probe::default()
+    }
+}
+
+fn quantities(pairs: [(&str, &str); 2]) -> BTreeMap<String, Quantity> {
+    pairs
+        .map(|(key, value)| (key.to_owned(), Quantity(value.to_owned())))
+        .into()
+}
+
+/// A hash of everything that a worker reads once, when it starts. Passwords of ours have 190 random bits, so their hash
+/// gives nothing away.
+fn hash(rendered: &str, secrets: &[&Data], api_key: &str) -> String {
+    let mut digest = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        digest.update(bytes.len().to_be_bytes());
+        digest.update(bytes);
+    };
+    part(rendered.as_bytes());
+    part(api_key.as_bytes());
+    for data in secrets {
+        for (key, ByteString(value)) in *data {
+            part(key.as_bytes());
+            part(value);
+        }
+    }
+    hex(&digest.finalize()[..16])
+}

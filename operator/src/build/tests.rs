@@ -1,0 +1,147 @@
+use k8s_openapi::ByteString;
+use serde_json::json;
+
+use super::*;
+use crate::validate::tests::{defaults, example, parsed, references, validated};
+
+/// All objects of a feed in the order they are applied.
+fn objects(feed: &ValidatedFeed) -> Vec<serde_json::Value> {
+    let built = build(feed);
+    let mut objects = Vec::new();
+    let mut push = |object: Result<serde_json::Value, serde_json::Error>| objects.push(object.unwrap());
+    built
+        .service_accounts
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
+    built
+        .secrets
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
+    built
+        .config_maps
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
+    built
+        .services
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
+    push(serde_json::to_value(built.producer.deployment.unwrap()));
+    push(serde_json::to_value(built.processor.deployment.unwrap()));
+    objects
+}
+
+#[test]
+fn objects_of_the_example() {
+    insta::assert_yaml_snapshot!(objects(&validated(example())));
+}
+
+#[test]
+fn the_same_feed_gives_the_same_objects() {
+    assert_eq!(objects(&validated(example())), objects(&validated(example())));
+}
+
+#[test]
+fn every_object_is_owned_labelled_and_in_the_feeds_namespace() {
+    for object in objects(&validated(example())) {
+        let metadata = &object["metadata"];
+        assert_eq!(metadata["namespace"], "markets");
+        assert_eq!(
+            metadata["labels"]["app.kubernetes.io/managed-by"],
+            "stockfeed-operator"
+        );
+        assert_eq!(metadata["labels"]["app.kubernetes.io/instance"], "tech");
+        assert_eq!(metadata["ownerReferences"][0]["kind"], "StockFeed");
+        assert_eq!(metadata["ownerReferences"][0]["controller"], true);
+    }
+}
+
+#[test]
+fn administrators_passwords_are_in_no_object() {
+    let text = serde_json::to_string(&objects(&validated(example()))).unwrap();
+    for password in ["root-of-broker", "root-of-database"] {
+        let encoded = serde_json::to_string(&ByteString(password.as_bytes().to_vec())).unwrap();
+        assert!(!text.contains(password) && !text.contains(encoded.trim_matches('"')));
+    }
+}
+
+fn hashes(feed: &ValidatedFeed) -> (String, String) {
+    let built = build(feed);
+    let hash = |plan: WorkloadPlan| {
+        let deployment = serde_json::to_value(plan.deployment.unwrap()).unwrap();
+        let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+        annotations["stockfeed.dev/config-hash"].to_string()
+    };
+    (hash(built.producer), hash(built.processor))
+}
+
+#[test]
+fn pods_are_replaced_when_what_they_read_changes() {
+    let feed = validated(example());
+    let before = hashes(&feed);
+
+    let mut other_key = feed.clone();
+    other_key.source.fingerprint = Ok("another".to_owned());
+    let after = hashes(&other_key);
+    assert!(after.0 != before.0 && after.1 == before.1, "API key");
+
+    let mut other_password = feed;
+    other_password.writer_secret.password = "another".into();
+    let after = hashes(&other_password);
+    assert!(after.0 == before.0 && after.1 != before.1, "writer's password");
+
+    let mut other_symbols = example();
+    other_symbols["spec"]["symbols"] = json!(["AAPL"]);
+    let after = hashes(&validated(other_symbols));
+    assert!(after.0 != before.0 && after.1 != before.1, "symbols");
+
+    let mut other_replicas = example();
+    other_replicas["spec"]["processing"]["replicas"]["min"] = json!(1);
+    assert_eq!(hashes(&validated(other_replicas)), before, "replicas");
+}
+
+#[test]
+fn a_producer_waits_for_its_api_key_unless_it_is_suspended() {
+    let build_with = |suspend: bool| {
+        let mut value = example();
+        value["spec"]["suspend"] = json!(suspend);
+        let mut references = references();
+        references.api_key = Err(Problem::SecretNotFound {
+            namespace: "markets".to_owned(),
+            name: "fmp".to_owned(),
+        });
+        let feed = crate::validate::validate(&defaults(), &parsed(value), references).unwrap();
+        build(&feed)
+    };
+    let built = build_with(false);
+    assert_eq!(
+        built.producer.deployment.unwrap_err(),
+        "Secret markets/fmp does not exist"
+    );
+    assert!(built.processor.deployment.is_ok());
+    let suspended = build_with(true).producer.deployment.unwrap();
+    assert_eq!(suspended.spec.unwrap().replicas, Some(0));
+}
+
+#[test]
+fn a_lost_connection_leaves_running_workers_as_they_are() {
+    let feed = validated(example());
+    let before = hashes(&feed);
+    let data: Vec<_> = build(&feed)
+        .secrets
+        .into_iter()
+        .map(|secret| secret.data.unwrap())
+        .collect();
+
+    let mut lost = feed;
+    lost.broker = Err(Problem::NotConfigured);
+    lost.database = Err(Problem::NotConfigured);
+    lost.broker_secret.data = Some(data[0].clone());
+    lost.writer_secret.data = Some(data[1].clone());
+    assert_eq!(hashes(&lost), before);
+    let built = build(&lost);
+    assert!(built.secrets.is_empty() && built.broker.is_err() && built.database.is_err());
+
+    lost.broker_secret.data = None;
+    let built = build(&lost);
+    assert!(built.producer.deployment.is_err() && built.processor.deployment.is_err());
+}

@@ -1,0 +1,107 @@
+//! What every reconciliation shares.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+
+use crate::{
+    backoff::Backoff, dereference::SecretName, events::Events, metrics::Metrics, readiness::Readiness,
+};
+
+/// The longest that one request to a broker may take.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Clients, settings and the little that is remembered between reconciliations.
+pub struct Context {
+    /// Kubernetes.
+    pub client: Client,
+    /// Management API and producers, over plain HTTP or public TLS.
+    pub http: reqwest::Client,
+    /// What the installation decided.
+    pub defaults: Defaults,
+    /// Events of feeds.
+    pub events: Events,
+    /// Metrics of the operator.
+    pub metrics: Metrics,
+    /// Waits of feeds.
+    pub backoff: Backoff,
+    /// What `/readyz` says.
+    pub readiness: Readiness,
+    /// Times of feeds.
+    pub memory: Memory,
+}
+
+/// What the installation decided.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Images of the workers.
+    pub images: Images,
+    /// RabbitMQ's connection for feeds that name none.
+    pub broker_secret: Option<SecretName>,
+    /// PostgreSQL's connection for feeds that name none.
+    pub database_secret: Option<SecretName>,
+    /// How long a deletion waits for a broker or database that cannot be reached.
+    pub orphan_after: Duration,
+}
+
+/// Images of the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The producer's.
+    pub producer: String,
+    /// The processor's.
+    pub processor: String,
+    /// When they are pulled.
+    pub pull_policy: String,
+}
+
+/// Moments worth remembering. Losing them in a restart only makes the operator wait or ask once more.
+#[derive(Debug, Default)]
+pub struct Memory {
+    moments: Mutex<HashMap<(String, Moment), Instant>>,
+}
+
+/// What happened at a remembered moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// The quick figures of the status were written.
+    FiguresWritten,
+    /// In a deletion: nothing can publish any more.
+    PublishingEnded,
+    /// In a deletion: no processor is left.
+    ProcessingEnded,
+    /// Old ticks were dropped.
+    RetentionRan,
+}
+
+impl Memory {
+    /// How long ago it happened; `None` when it did not, as far as is remembered.
+    pub fn since(&self, uid: &str, moment: Moment) -> Option<Duration> {
+        let key = (uid.to_owned(), moment);
+        self.lock().get(&key).map(Instant::elapsed)
+    }
+
+    /// It happens now.
+    pub fn mark(&self, uid: &str, moment: Moment) {
+        self.lock().insert((uid.to_owned(), moment), Instant::now());
+    }
+
+    /// How long ago it first happened: now, when it is not remembered.
+    pub fn since_first(&self, uid: &str, moment: Moment) -> Duration {
+        let key = (uid.to_owned(), moment);
+        self.lock().entry(key).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// The feed is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().retain(|(owner, _), _| owner != uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Moment), Instant>> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,306 @@
+//! The database's side of a feed: roles, schema and passwords, by crate `schema` over a connection of the administrator.
+
+use std::time::Duration;
+
+use contract::names::FeedName;
+use schema::{Progress, roles};
+use secrecy::{ExposeSecret as _, SecretString};
+use snafu::{ResultExt, Snafu, ensure};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+
+use crate::{
+    api::status::reason,
+    connection::{DatabaseConnection, Problem},
+    metrics::Heal,
+    status::{Verdict, chain},
+};
+
+/// The longest that connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that everything together may take; a first migration is most of it.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The database's side, as wanted.
+#[derive(Clone, Debug)]
+pub struct DatabasePlan {
+    /// Where, with the right to make roles and schemas.
+    pub admin: DatabaseConnection,
+    /// Whose.
+    pub feed: FeedName,
+    /// The workers' password.
+    pub writer_password: SecretString,
+    /// The dashboards' password.
+    pub reader_password: SecretString,
+    /// How long raw ticks are kept.
+    pub retention: Option<Duration>,
+}
+
+/// The database's side, as it is.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether all is as declared.
+    pub verdict: Verdict,
+    /// The schema's version; `None` when unknown.
+    pub version: Option<i32>,
+    /// How far the processing has come; `None` when unknown.
+    pub progress: Option<Progress>,
+    /// What was not as declared, and was written.
+    pub written: Vec<(Heal, String)>,
+}
+
+/// Why the database could not be asked or told.
+#[derive(Debug, Snafu)]
+pub enum Error {
+    /// It took too long.
+    #[snafu(display("the database did not answer within {} seconds", limit.as_secs()))]
+    Timeout {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// No connection.
+    #[snafu(display("failed to connect as {user}"))]
+    Connect {
+        /// As whom.
+        user: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// A role cannot log in although its password was just set.
+    #[snafu(display("role {role} cannot log in with the password that was just set for it"))]
+    Login {
+        /// Which.
+        role: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// A statement or migration failed.
+    #[snafu(display("{source}"))]
+    Schema {
+        /// Why.
+        source: schema::Error,
+    },
+    /// The schema is of a later release.
+    #[snafu(display(
+        "the schema has version {found}, this operator knows up to {}",
+        schema::VERSION
+    ))]
+    TooNew {
+        /// The schema's version.
+        found: i32,
+    },
+}
+
+impl Error {
+    /// As a condition's reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => reason::UNREACHABLE,
+            Self::Connect { source, .. } => reason_of(source),
+            Self::Login { .. } => reason::AUTHENTICATION_FAILED,
+            Self::Schema { source } => match source {
+                schema::Error::Statement { source, .. } => reason_of(source),
+                schema::Error::Migrate { .. } => reason::MIGRATION_FAILED,
+                _ => reason::FAILED,
+            },
+            Self::TooNew { .. } => reason::SCHEMA_TOO_NEW,
+        }
+    }
+}
+
+/// Makes the database's side as wanted, and says how it is. `clean_up` drops ticks that are older than the retention.
+pub async fn reconcile(plan: Result<DatabasePlan, Problem>, clean_up: bool) -> Outcome {
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(problem) => return Outcome::unknown(Verdict::of_problem(&problem)),
+    };
+    let ensured = within(TIMEOUT, ensure(&plan, clean_up)).await;
+    ensured.unwrap_or_else(|error| Outcome::unknown(Verdict::no(error.reason(), chain(&error))))
+}
+
+/// Drops a feed's schema and roles.
+///
+/// # Errors
+/// When the database cannot be told.
+pub async fn drop(admin: &DatabaseConnection, feed: &FeedName) -> Result<(), Error> {
+    within(TIMEOUT, async {
+        let mut connection = connect_admin(admin).await?;
+        schema::drop(&mut connection, feed).await.context(SchemaSnafu)?;
+        close(connection).await;
+        Ok(())
+    })
+    .await
+}
+
+async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
+    let DatabasePlan {
+        admin,
+        feed,
+        writer_password,
+        reader_password,
+        retention,
+    } = plan;
+    let mut written = Vec::new();
+    let mut connection = connect_admin(admin).await?;
+
+    let found = schema::version(&mut connection, feed)
+        .await
+        .context(SchemaSnafu)?;
+    if let Some(found) = found {
+        ensure!(found <= schema::VERSION, TooNewSnafu { found });
+    }
+    if roles::ensure(&mut connection, feed).await.context(SchemaSnafu)? {
+        let what = "a role was missing, or had another search path";
+        written.push((Heal::Roles, what.to_owned()));
+    }
+    let migrated = schema::migrate(&mut connection, feed)
+        .await
+        .context(SchemaSnafu)?;
+    if migrated.from != Some(migrated.to) {
+        let schema = feed.schema();
+        let what = match migrated.from {
+            Some(from) => format!("schema {schema} had version {from}, it is {} now", migrated.to),
+            None => format!("schema {schema} was missing"),
+        };
+        written.push((Heal::Schema, what));
+    }
+    for (role, password) in [
+        (feed.writer_role(), writer_password),
+        (feed.reader_role(), reader_password),
+    ] {
+        if login(&mut connection, admin, &role, password).await? {
+            let what = format!("role {role} could not log in with the password of its Secret");
+            written.push((Heal::RolePassword, what));
+        }
+    }
+    if let Some(retention) = retention.filter(|_| clean_up) {
+        schema::retention(&mut connection, feed, retention)
+            .await
+            .context(SchemaSnafu)?;
+    }
+    let progress = schema::progress(&mut connection, feed)
+        .await
+        .context(SchemaSnafu)?;
+    close(connection).await;
+
+    let message = format!("schema {} has version {}", feed.schema(), migrated.to);
+    Ok(Outcome {
+        verdict: Verdict::yes(reason::AS_DECLARED, message),
+        version: Some(migrated.to),
+        progress: Some(progress),
+        written,
+    })
+}
+
+/// Makes sure that a role can log in with a password. Returns whether the password had to be set.
+async fn login(
+    connection: &mut PgConnection,
+    admin: &DatabaseConnection,
+    role: &str,
+    password: &SecretString,
+) -> Result<bool, Error> {
+    let refused = match connect(admin, role, password).await {
+        Ok(session) => {
+            close(session).await;
+            return Ok(false);
+        }
+        Err(Error::Connect { source, .. }) if is_refusal(&source) => source,
+        Err(error) => return Err(error),
+    };
+    tracing::debug!(role, error = %refused, "A role cannot log in; setting its password");
+    roles::set_password(connection, role, password)
+        .await
+        .context(SchemaSnafu)?;
+    match connect(admin, role, password).await {
+        Ok(session) => {
+            close(session).await;
+            Ok(true)
+        }
+        Err(Error::Connect { source, .. }) => Err(source).context(LoginSnafu { role }),
+        Err(error) => Err(error),
+    }
+}
+
+async fn connect_admin(admin: &DatabaseConnection) -> Result<PgConnection, Error> {
+    connect(admin, &admin.username, &admin.password).await
+}
+
+async fn connect(
+    server: &DatabaseConnection,
+    user: &str,
+    password: &SecretString,
+) -> Result<PgConnection, Error> {
+    let mode = match server.sslmode.as_deref() {
+        Some("disable") => PgSslMode::Disable,
+        Some("allow") => PgSslMode::Allow,
+        Some("require") => PgSslMode::Require,
+        Some("verify-ca") => PgSslMode::VerifyCa,
+        Some("verify-full") => PgSslMode::VerifyFull,
+        _ => PgSslMode::Prefer,
+    };
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&server.host)
+        .port(server.port)
+        .database(&server.dbname)
+        .username(user)
+        .password(password.expose_secret())
+        .ssl_mode(mode)
+        .application_name(crate::labels::MANAGER)
+        // Statements of ours carry password verifiers.
+        .disable_statement_logging();
+    if let Some(authority) = &server.authority {
+        options = options.ssl_root_cert_from_pem(authority.clone().into_bytes());
+    }
+    within(CONNECT_TIMEOUT, async {
+        options.connect().await.context(ConnectSnafu { user })
+    })
+    .await
+}
+
+/// Says goodbye to the server. It matters to nobody whether it heard.
+async fn close(connection: PgConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(error = %error, "A database connection did not close cleanly");
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => TimeoutSnafu { limit }.fail(),
+    }
+}
+
+/// Whether the server refused user or password.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    reason_of(error) == reason::AUTHENTICATION_FAILED
+}
+
+fn reason_of(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => reason::UNREACHABLE,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some("28P01" | "28000") => reason::AUTHENTICATION_FAILED,
+            Some("3D000") => reason::DATABASE_NOT_FOUND,
+            Some("42501") => reason::PERMISSION_DENIED,
+            // The server starts, stops or has no connection left.
+            Some(code) if code.starts_with("57P") || code.starts_with("53") => reason::UNREACHABLE,
+            _ => reason::FAILED,
+        },
+        _ => reason::FAILED,
+    }
+}
+
+impl Outcome {
+    fn unknown(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            version: None,
+            progress: None,
+            written: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Step 1: reads what a feed refers to. Absence is not an error here: it becomes a condition.
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{Api, Client, ResourceExt as _};
+use rand::{
+    TryRngCore as _,
+    distr::{Alphanumeric, SampleString as _},
+    rngs::OsRng,
+};
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use snafu::{ResultExt, Snafu};
+
+use crate::{
+    api::{Connection, StockFeed},
+    connection::{BrokerConnection, Data, DatabaseConnection, Problem},
+    context::Defaults,
+    labels,
+};
+
+/// How long generated passwords are: 190 bits.
+const PASSWORD_LENGTH: usize = 32;
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct References {
+    /// A fingerprint of the API key, or why there is none.
+    pub api_key: Result<String, Problem>,
+    /// The broker, with the right to manage it.
+    pub broker: Result<BrokerConnection, Problem>,
+    /// The database, with the right to manage it.
+    pub database: Result<DatabaseConnection, Problem>,
+    /// The feed's broker user.
+    pub broker_secret: OwnSecret,
+    /// The feed's writer role.
+    pub writer_secret: OwnSecret,
+    /// The feed's reader role.
+    pub reader_secret: OwnSecret,
+}
+
+/// A Secret that the operator makes for a feed.
+#[derive(Clone, Debug)]
+pub struct OwnSecret {
+    /// What it holds now; `None` when it is not there.
+    pub data: Option<Data>,
+    /// Its password, or a new one. A password is kept as long as its Secret is: a new one would cut off whoever uses it.
+    pub password: SecretString,
+}
+
+/// Why something could not be read.
+#[derive(Debug, Snafu)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[snafu(display("failed to read Secret {namespace}/{name}"))]
+    ReadSecret {
+        /// Where.
+        namespace: String,
+        /// Which.
+        name: String,
+        /// Why.
+        #[snafu(source(from(kube::Error, Box::new)))]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Reads everything a feed refers to.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn dereference(
+    client: &Client,
+    defaults: &Defaults,
+    feed: &StockFeed,
+) -> Result<References, Error> {
+    let namespace = feed.namespace().unwrap_or_default();
+    let name = feed.name_any();
+    let own = |secret: String| own_secret(client, feed, secret);
+    Ok(References {
+        api_key: api_key(client, &namespace, feed).await?,
+        broker: broker(client, defaults, &namespace, feed.spec.broker.as_ref()).await?,
+        database: database(client, defaults, &namespace, feed.spec.database.as_ref()).await?,
+        broker_secret: own(labels::broker_secret(&name)).await?,
+        writer_secret: own(labels::database_secret(&name)).await?,
+        reader_secret: own(labels::reader_secret(&name)).await?,
+    })
+}
+
+/// The broker that a feed uses.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn broker(
+    client: &Client,
+    defaults: &Defaults,
+    namespace: &str,
+    own: Option<&Connection>,
+) -> Result<Result<BrokerConnection, Problem>, Error> {
+    let default = defaults.broker_secret.as_ref().map(SecretName::parts);
+    let found = connection(client, namespace, own, default).await?;
+    Ok(found.and_then(|(secret, data)| BrokerConnection::read(&secret, &data)))
+}
+
+/// The database that a feed uses.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn database(
+    client: &Client,
+    defaults: &Defaults,
+    namespace: &str,
+    own: Option<&Connection>,
+) -> Result<Result<DatabaseConnection, Problem>, Error> {
+    let default = defaults.database_secret.as_ref().map(SecretName::parts);
+    let found = connection(client, namespace, own, default).await?;
+    Ok(found.and_then(|(secret, data)| DatabaseConnection::read(&secret, &data)))
+}
+
+/// A Secret of any namespace: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName {
+    namespace: String,
+    name: String,
+}
+
+impl SecretName {
+    fn parts(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
+impl std::str::FromStr for SecretName {
+    type Err = InvalidSecretName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSecretName> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            }
+            _ => InvalidSecretNameSnafu { text }.fail(),
+        }
+    }
+}
+
+/// Not the name of a Secret with its namespace.
+#[derive(Debug, Snafu)]
+#[snafu(display("{text:?} is not of the form namespace/name"))]
+pub struct InvalidSecretName {
+    text: String,
+}
+
+async fn connection(
+    client: &Client,
+    namespace: &str,
+    own: Option<&Connection>,
+    default: Option<(&str, &str)>,
+) -> Result<Result<(String, Data), Problem>, Error> {
+    let own = own.map(|connection| (namespace, connection.secret_ref.name.as_str()));
+    let Some((namespace, name)) = own.or(default) else {
+        return Ok(Err(Problem::NotConfigured));
+    };
+    let secret = read(client, namespace, name).await?;
+    Ok(match secret {
+        Some(secret) => Ok((format!("{namespace}/{name}"), secret.data.unwrap_or_default())),
+        None => Err(not_found(namespace, name)),
+    })
+}
+
+async fn api_key(
+    client: &Client,
+    namespace: &str,
+    feed: &StockFeed,
+) -> Result<Result<String, Problem>, Error> {
+    let reference = &feed.spec.source.fmp.api_key_secret_ref;
+    let Some(secret) = read(client, namespace, &reference.name).await? else {
+        return Ok(Err(not_found(namespace, &reference.name)));
+    };
+    let data = secret.data.unwrap_or_default();
+    let problem = || Problem::KeyNotFound {
+        secret: format!("{namespace}/{}", reference.name),
+        key: reference.key.clone(),
+    };
+    let content = data
+        .get(&reference.key)
+        .filter(|ByteString(bytes)| !bytes.is_empty());
+    let uid = feed.uid().unwrap_or_default();
+    Ok(content
+        .map(|ByteString(bytes)| fingerprint(&uid, bytes))
+        .ok_or_else(problem))
+}
+
+/// A hash of a key that only says whether it is the same one. The feed's UID is hashed with it, so that two feeds do not
+/// show that they share a key.
+fn fingerprint(uid: &str, content: &[u8]) -> String {
+    let digest = Sha256::new()
+        .chain_update(uid)
+        .chain_update([0])
+        .chain_update(content)
+        .finalize();
+    hex(&digest[..8])
+}
+
+/// Lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn own_secret(client: &Client, feed: &StockFeed, name: String) -> Result<OwnSecret, Error> {
+    let namespace = feed.namespace().unwrap_or_default();
+    let secret = read(client, &namespace, &name).await?;
+    // A Secret of the same name that is somebody else's is refused when it comes to applying; its password is not ours.
+    let uid = feed.uid().unwrap_or_default();
+    let ours = secret.filter(|secret| secret.owner_references().iter().any(|owner| owner.uid == uid));
+    let data = ours.and_then(|secret| secret.data);
+    let existing = data
+        .as_ref()
+        .and_then(|data| data.get("password"))
+        .and_then(|ByteString(bytes)| String::from_utf8(bytes.clone()).ok())
+        .filter(|password| !password.is_empty());
+    let password =
+        existing.unwrap_or_else(|| Alphanumeric.sample_string(&mut OsRng.unwrap_err(), PASSWORD_LENGTH));
+    Ok(OwnSecret {
+        data,
+        password: password.into(),
+    })
+}
+
+async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
+    Api::<Secret>::namespaced(client.clone(), namespace)
+        .get_opt(name)
+        .await
+        .context(ReadSecretSnafu { namespace, name })
+}
+
+fn not_found(namespace: &str, name: &str) -> Problem {
+    Problem::SecretNotFound {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}

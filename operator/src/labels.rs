@@ -1,0 +1,108 @@
+//! Names and labels of a feed's children in Kubernetes.
+
+use std::collections::BTreeMap;
+
+use strum::IntoStaticStr;
+
+/// The operator's name: field manager, reporter of events, and value of `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "stockfeed-operator";
+/// Selects everything the operator made.
+pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=stockfeed-operator";
+/// The label with the manager's name.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// On a child: the hash of what was applied, so that a field that we no longer set is noticed.
+pub const APPLIED_HASH: &str = "stockfeed.dev/applied-hash";
+/// On a pod template: the hash of the configuration and credentials, so that pods are replaced when they change.
+pub const CONFIG_HASH: &str = "stockfeed.dev/config-hash";
+
+/// A worker of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Component {
+    /// Polls and publishes.
+    Producer,
+    /// Consumes and stores.
+    Processor,
+}
+
+impl Component {
+    /// The label's value, the container's name and the program's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The port of health, metrics and API.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Producer => 8000,
+            Self::Processor => 8001,
+        }
+    }
+
+    /// The name of the component's Deployment, Service, `ServiceAccount` and `ConfigMap`.
+    #[must_use]
+    pub fn object_name(self, feed: &str) -> String {
+        format!("{feed}-{}", self.name())
+    }
+}
+
+/// The Secret with the feed's broker user.
+#[must_use]
+pub fn broker_secret(feed: &str) -> String {
+    format!("{feed}-broker")
+}
+
+/// The Secret with the feed's writer role.
+#[must_use]
+pub fn database_secret(feed: &str) -> String {
+    format!("{feed}-database")
+}
+
+/// The Secret with the feed's reader role.
+#[must_use]
+pub fn reader_secret(feed: &str) -> String {
+    format!("{feed}-database-reader")
+}
+
+/// Labels of every child of a feed.
+#[must_use]
+pub fn common(feed: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "stockfeed"),
+        ("app.kubernetes.io/instance", feed),
+        (MANAGED_BY, MANAGER),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Labels of a component's objects and pods.
+#[must_use]
+pub fn of_component(feed: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = common(feed);
+    labels.insert(
+        "app.kubernetes.io/component".to_owned(),
+        component.name().to_owned(),
+    );
+    labels
+}
+
+/// What selects a component's pods. Part of a Deployment that cannot be changed: leave it as it is.
+#[must_use]
+pub fn selector(feed: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = of_component(feed, component);
+    labels.remove(MANAGED_BY);
+    labels
+}
+
+/// [`selector`] as the API server wants it in a query.
+#[must_use]
+pub fn selector_text(feed: &str, component: Component) -> String {
+    let pairs: Vec<_> = selector(feed, component)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}

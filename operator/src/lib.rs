@@ -1,0 +1,41 @@
+//! The operator: turns a `StockFeed` into everything the feed needs, and keeps it true.
+//!
+//! One reconciliation is `dereference → validate → build → apply → update status`, one module each:
+//!
+//! ```text
+//!  StockFeed ─► dereference ─► validate ─► build ─► apply ──────────► update_status
+//!              reads Secrets   pure        pure     Kubernetes objects   writes status
+//!              and workloads                        broker, database     when it changed
+//! ```
+//!
+//! `broker` and `database` own what lies outside the cluster; `cleanup` takes it away again before a feed is gone.
+//!
+//! Architecture invariant: of the workers' crates this one depends on `contract` and `schema` only, and the data path
+//! never passes through it: feeds go on running while the operator does not.
+
+pub mod api;
+pub mod apply;
+pub mod args;
+pub mod backoff;
+pub mod broker;
+pub mod build;
+pub mod cleanup;
+pub mod clock;
+pub mod connection;
+pub mod context;
+pub mod controller;
+pub mod crd;
+pub mod database;
+pub mod dereference;
+pub mod events;
+pub mod http_client;
+pub mod labels;
+pub mod metrics;
+pub mod quota;
+pub mod readiness;
+pub mod server;
+pub mod source;
+pub mod status;
+pub mod telemetry;
+pub mod update_status;
+pub mod validate;

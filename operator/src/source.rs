@@ -1,0 +1,148 @@
+//! Asks a feed's producer how its source does: the producer is the one that speaks to it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing::debug;
+
+use crate::{
+    api::status::reason,
+    build::WorkloadState,
+    labels::Component,
+    status::{Verdict, chain},
+    validate::ValidatedFeed,
+};
+
+/// A producer answers from memory.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest reason that Kubernetes allows is longer; no word of the producer's is.
+const MAX_REASON: usize = 64;
+
+/// The part of the producer's `/ready` that is read here.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    source: Source,
+}
+
+/// How the source does, in the producer's words.
+#[derive(Debug, Deserialize)]
+struct Source {
+    /// The last fetch gave quotes, at least of some symbols; true as well while none was due yet.
+    ready: bool,
+    problem: Option<Trouble>,
+    last_attempt: Option<String>,
+}
+
+/// What was wrong with the last fetch.
+#[derive(Debug, Deserialize)]
+struct Trouble {
+    reason: String,
+    message: String,
+}
+
+/// Whether the source gives quotes.
+pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &WorkloadState) -> Verdict {
+    if let Err(problem) = &feed.source.fingerprint {
+        return Verdict::of_problem(problem);
+    }
+    if feed.suspend {
+        return Verdict::unknown(
+            reason::SUSPENDED,
+            "the source is not polled while the feed is suspended",
+        );
+    }
+    let pods = producer
+        .observed
+        .as_ref()
+        .and_then(|deployment| deployment.status.as_ref())
+        .and_then(|status| status.replicas)
+        .unwrap_or(0);
+    if pods == 0 {
+        return Verdict::unknown(reason::PENDING, "the producer does not run yet");
+    }
+    match ask(http, feed).await {
+        Ok(answer) => verdict(answer),
+        Err(error) => {
+            let message = format!("the producer does not answer: {}", chain(&error));
+            Verdict::unknown(reason::PRODUCER_UNREACHABLE, message)
+        }
+    }
+}
+
+async fn ask(http: &reqwest::Client, feed: &ValidatedFeed) -> Result<Answer, reqwest::Error> {
+    let service = Component::Producer.object_name(feed.name.name());
+    let url = format!(
+        "http://{service}.{}.svc:{}/ready",
+        feed.name.namespace(),
+        Component::Producer.port()
+    );
+    // Its body says how the source does whether the producer itself is ready or not, so the status code is not looked at.
+    let response = http.get(url).timeout(TIMEOUT).send().await;
+    let answer = match response {
+        Ok(response) => response.json().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &answer {
+        debug!(error = %error, "A producer does not answer");
+    }
+    answer.map_err(reqwest::Error::without_url)
+}
+
+fn verdict(Answer { source }: Answer) -> Verdict {
+    let Source {
+        ready,
+        problem,
+        last_attempt,
+    } = source;
+    match (ready, problem) {
+        (true, _) if last_attempt.is_none() => {
+            Verdict::unknown(reason::PENDING, "the source was not asked yet")
+        }
+        (true, None) => Verdict::yes(reason::ANSWERING, "the source gives quotes"),
+        // Quotes come in, so the feed works; what is wrong with the others is said all the same.
+        (true, Some(Trouble { message, .. })) => Verdict::yes(
+            reason::ANSWERING,
+            format!("some symbols cannot be fetched: {message}"),
+        ),
+        (false, Some(Trouble { reason, message })) if is_word(&reason) => Verdict::no(reason, message),
+        (false, Some(Trouble { message, .. })) => Verdict::no(reason::FAILED, message),
+        (false, None) => Verdict::no(reason::FAILED, "the source gives no quotes"),
+    }
+}
+
+/// A reason that is not one word of letters and digits would make the API server refuse the whole status.
+fn is_word(reason: &str) -> bool {
+    reason.starts_with(|first: char| first.is_ascii_alphabetic())
+        && reason.len() <= MAX_REASON
+        && reason.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::not_asked(json!({"ready": true, "problem": null, "last_attempt": null}), Verdict::unknown(reason::PENDING, "the source was not asked yet"))]
+    #[case::works(json!({"ready": true, "problem": null, "last_attempt": "t"}), Verdict::yes(reason::ANSWERING, "the source gives quotes"))]
+    #[case::partly(
+        json!({"ready": true, "problem": {"reason": "Timeout", "message": "m"}, "last_attempt": "t"}),
+        Verdict::yes(reason::ANSWERING, "some symbols cannot be fetched: m")
+    )]
+    #[case::wrong_key(
+        json!({"ready": false, "problem": {"reason": "InvalidKey", "message": "m"}, "last_attempt": "t"}),
+        Verdict::no("InvalidKey", "m")
+    )]
+    #[case::a_sentence(
+        json!({"ready": false, "problem": {"reason": "the key is wrong", "message": "m"}, "last_attempt": "t"}),
+        Verdict::no(reason::FAILED, "m")
+    )]
+    fn the_producers_words_become_a_verdict(#[case] source: serde_json::Value, #[case] expected: Verdict) {
+        // More than what is read here, as the producer sends it.
+        let text =
+            json!({"ready": false, "shutting_down": false, "broker": {"connected": true}, "source": source});
+        assert_eq!(verdict(serde_json::from_value(text).unwrap()), expected);
+    }
+}

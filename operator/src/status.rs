@@ -1,0 +1,411 @@
+//! What a status says. Pure: the same facts give the same status, and time is an argument.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use strum::IntoEnumIterator as _;
+
+use crate::{
+    api::status::{ConditionType, StockFeedStatus, reason},
+    build::{Applied, Resources, WorkloadState},
+    connection::Problem,
+    labels::Component,
+    validate::ValidatedFeed,
+};
+
+/// The longest message of a condition. Kubernetes allows 32 KiB; a person reads a few lines.
+const MAX_MESSAGE: usize = 1_000;
+
+/// True, False or Unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It is so.
+    True,
+    /// It is not so.
+    False,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// What is to be said about one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it is so.
+    pub truth: Truth,
+    /// Why, as one word.
+    pub reason: Cow<'static, str>,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl Verdict {
+    /// It is so.
+    pub fn yes(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Truth::True, reason, message)
+    }
+
+    /// It is not so.
+    pub fn no(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Truth::False, reason, message)
+    }
+
+    /// It could not be found out.
+    pub fn unknown(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Truth::Unknown, reason, message)
+    }
+
+    /// It is not so, because a Secret is not as it should be.
+    #[must_use]
+    pub fn of_problem(problem: &Problem) -> Self {
+        let reason = match problem {
+            Problem::NotConfigured => reason::NOT_CONFIGURED,
+            Problem::SecretNotFound { .. } => reason::SECRET_NOT_FOUND,
+            Problem::KeyNotFound { .. } => reason::KEY_NOT_FOUND,
+            Problem::Invalid { .. } => reason::SECRET_INVALID,
+        };
+        Self::no(reason, problem.to_string())
+    }
+
+    /// Whether it is so.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        self.truth == Truth::True
+    }
+
+    fn new(truth: Truth, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        let message = message.into().chars().take(MAX_MESSAGE).collect();
+        Self {
+            truth,
+            reason: reason.into(),
+            message,
+        }
+    }
+}
+
+/// An error with everything that caused it, in one line.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = words_of(error);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = words_of(cause);
+        // Some libraries repeat their cause in their own words.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = match kubernetes_words(cause) {
+            Some(_) => None,
+            None => cause.source(),
+        };
+    }
+    text
+}
+
+fn words_of(error: &(dyn std::error::Error + 'static)) -> String {
+    kubernetes_words(error).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// The API server's own words. The library shows its whole answer beside them.
+fn kubernetes_words<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(Box::as_ref);
+    match boxed.or_else(|| error.downcast_ref::<kube::Error>()) {
+        Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(&status.message),
+        _ => None,
+    }
+}
+
+/// The status of a feed whose resources were applied.
+#[must_use]
+pub fn status_of(
+    feed: &ValidatedFeed,
+    applied: &Resources<Applied>,
+    source: &Verdict,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let broker = applied.broker.verdict.clone();
+    let schema = applied.database.verdict.clone();
+    let producer = of_workload(&applied.producer, Component::Producer);
+    let processor = of_workload(&applied.processor, Component::Processor);
+    let quota = match feed.quota.sufficient {
+        true => Verdict::yes(reason::WITHIN_PLAN, &feed.quota.message),
+        false => Verdict::no(reason::PLAN_EXCEEDED, &feed.quota.message),
+    };
+    let suspended = match feed.suspend {
+        true => Verdict::yes(
+            reason::SUSPENDED,
+            "nothing is polled; what is queued is still processed",
+        ),
+        false => Verdict::no(reason::NOT_SUSPENDED, ""),
+    };
+    // In the order of causes: what comes first explains what comes later.
+    let mut stages = vec![
+        (ConditionType::BrokerReady, &broker),
+        (ConditionType::SchemaReady, &schema),
+        (ConditionType::SourceReady, source),
+        (ConditionType::ProducerReady, &producer),
+        (ConditionType::ProcessorReady, &processor),
+    ];
+    if feed.suspend {
+        // A suspended feed is as it was asked to be, whatever its source does.
+        stages.retain(|(stage, _)| *stage != ConditionType::SourceReady);
+    }
+    let (ready, reconciling, stalled) = summary(&stages, feed.suspend);
+
+    let verdicts = |kind: ConditionType| match kind {
+        ConditionType::Ready => ready.clone(),
+        ConditionType::Reconciling => reconciling.clone(),
+        ConditionType::Stalled => stalled.clone(),
+        ConditionType::SourceReady => source.clone(),
+        ConditionType::BrokerReady => broker.clone(),
+        ConditionType::SchemaReady => schema.clone(),
+        ConditionType::ProducerReady => producer.clone(),
+        ConditionType::ProcessorReady => processor.clone(),
+        ConditionType::QuotaSufficient => quota.clone(),
+        ConditionType::Suspended => suspended.clone(),
+    };
+    let conditions = ConditionType::iter()
+        .map(|kind| condition(kind, verdicts(kind), feed.generation, previous, now))
+        .collect();
+
+    let progress = applied.database.progress.as_ref();
+    let time = |time: contract::event_time::EventTime| whole_seconds(time.to_timestamp());
+    let partitions = i32::from(feed.queues.partitions);
+    let queue_generation = i32::try_from(feed.queues.generation).ok();
+    StockFeedStatus {
+        observed_generation: Some(feed.generation),
+        conditions,
+        symbols: i32::try_from(feed.symbols.len()).ok(),
+        partitions: Some(partitions),
+        replicas: Some(replicas(&applied.processor)),
+        backlog: applied.broker.backlog,
+        watermark: progress.and_then(|progress| progress.watermark).map(time),
+        last_tick_time: progress.and_then(|progress| progress.last_tick_time).map(time),
+        quota: Some(feed.quota().clone()),
+        // Set once and kept: they tell a first creation from a repair.
+        queue_generation: queue_generation
+            .filter(|_| broker.is_true())
+            .or_else(|| previous.and_then(|previous| previous.queue_generation)),
+        schema_version: applied
+            .database
+            .version
+            .or_else(|| previous.and_then(|previous| previous.schema_version)),
+    }
+}
+
+/// The status of a feed that cannot be reconciled as it is: what was known stays, the summary says what is wrong.
+#[must_use]
+pub fn of_failure(
+    reason: &'static str,
+    message: &str,
+    generation: i64,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let trouble = |reason: &'static str| Verdict::yes(reason, message);
+    let settled = || Verdict::no(reason::SETTLED, "");
+    let (reconciling, stalled) = match reason::needs_a_person(reason) {
+        true => (settled(), trouble(reason)),
+        false => (trouble(reason), settled()),
+    };
+    let ready = Verdict::no(reason, message);
+    over_previous([ready, reconciling, stalled], generation, previous, now)
+}
+
+/// The status of a feed that is being deleted: what is waited for.
+#[must_use]
+pub fn of_deletion(
+    message: &str,
+    generation: i64,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let ready = Verdict::no(reason::DELETING, message);
+    let reconciling = Verdict::yes(reason::DELETING, message);
+    let stalled = Verdict::no(reason::SETTLED, "");
+    over_previous([ready, reconciling, stalled], generation, previous, now)
+}
+
+/// Whether two statuses differ at most in the figures that change quickly.
+#[must_use]
+pub fn same_but_figures(one: &StockFeedStatus, other: &StockFeedStatus) -> bool {
+    let without = |status: &StockFeedStatus| StockFeedStatus {
+        backlog: None,
+        watermark: None,
+        last_tick_time: None,
+        ..status.clone()
+    };
+    without(one) == without(other)
+}
+
+/// The previous status with conditions of ours only, in our order: what is compared with the next one.
+#[must_use]
+pub fn ours(previous: &StockFeedStatus) -> StockFeedStatus {
+    let conditions = ConditionType::iter()
+        .filter_map(|kind| find(previous, kind).cloned())
+        .collect();
+    StockFeedStatus {
+        conditions,
+        ..previous.clone()
+    }
+}
+
+/// A condition of a status.
+#[must_use]
+pub fn find(status: &StockFeedStatus, kind: ConditionType) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind.name())
+}
+
+/// Ready, Reconciling and Stalled, from the stages.
+fn summary(stages: &[(ConditionType, &Verdict)], suspended: bool) -> (Verdict, Verdict, Verdict) {
+    let with = |truth: Truth| stages.iter().find(|(_, verdict)| verdict.truth == truth);
+    // What is known to be wrong explains more than what could not be found out.
+    let cause = with(Truth::False).or_else(|| with(Truth::Unknown));
+    let Some((stage, verdict)) = cause else {
+        let ready = match suspended {
+            true => Verdict::yes(reason::SUSPENDED, "suspended, as asked"),
+            false => Verdict::yes(reason::READY, "every stage is ready"),
+        };
+        let settled = || Verdict::no(reason::SETTLED, "");
+        return (ready, settled(), settled());
+    };
+    let explain = |stage: ConditionType, verdict: &Verdict| format!("{}: {}", stage.name(), verdict.message);
+    let ready = Verdict::no(verdict.reason.clone(), explain(*stage, verdict));
+    let stuck = stages
+        .iter()
+        .find(|(_, verdict)| verdict.truth == Truth::False && reason::needs_a_person(&verdict.reason));
+    match stuck {
+        Some((stage, verdict)) => (
+            ready,
+            Verdict::no(reason::SETTLED, ""),
+            Verdict::yes(verdict.reason.clone(), explain(*stage, verdict)),
+        ),
+        None => {
+            let under_way = Verdict::yes(verdict.reason.clone(), explain(*stage, verdict));
+            (ready, under_way, Verdict::no(reason::SETTLED, ""))
+        }
+    }
+}
+
+fn of_workload(state: &WorkloadState, component: Component) -> Verdict {
+    let name = component.name();
+    let Some(deployment) = &state.observed else {
+        let waiting = state.waiting.as_deref().unwrap_or("it is being made");
+        return Verdict::no(reason::WAITING, format!("the {name} waits: {waiting}"));
+    };
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let current = status.observed_generation >= deployment.metadata.generation;
+    let all = status.replicas.unwrap_or(0);
+    let updated = status.updated_replicas.unwrap_or(0);
+    let available = status.available_replicas.unwrap_or(0);
+    if !current {
+        return Verdict::no(
+            reason::PROGRESSING,
+            format!("a change of the {name} is being rolled out"),
+        );
+    }
+    if wanted == 0 && all == 0 {
+        return Verdict::yes(reason::SUSPENDED, format!("the {name} is scaled to 0, as asked"));
+    }
+    if available >= wanted && updated == wanted && all == wanted && wanted > 0 {
+        return Verdict::yes(reason::AVAILABLE, format!("{available} of {wanted} available"));
+    }
+    let late = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    });
+    let reason = match late {
+        true => reason::PROGRESS_DEADLINE_EXCEEDED,
+        false => reason::PROGRESSING,
+    };
+    Verdict::no(
+        reason,
+        format!("{available} of {wanted} available, {updated} up to date"),
+    )
+}
+
+fn replicas(processor: &WorkloadState) -> String {
+    let deployment = processor.observed.as_ref();
+    let wanted = deployment
+        .and_then(|deployment| deployment.spec.as_ref())
+        .and_then(|spec| spec.replicas);
+    let ready = deployment
+        .and_then(|deployment| deployment.status.as_ref())
+        .and_then(|status| status.ready_replicas);
+    format!("{}/{}", ready.unwrap_or(0), wanted.unwrap_or(0))
+}
+
+fn over_previous(
+    summary: [Verdict; 3],
+    generation: i64,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let [ready, reconciling, stalled] = summary;
+    let verdict = |kind: ConditionType| match kind {
+        ConditionType::Ready => Some(ready.clone()),
+        ConditionType::Reconciling => Some(reconciling.clone()),
+        ConditionType::Stalled => Some(stalled.clone()),
+        _ => None,
+    };
+    let of_kind = |kind: ConditionType| {
+        let known = previous.and_then(|previous| find(previous, kind)).cloned();
+        match (verdict(kind), known) {
+            (Some(verdict), _) => condition(kind, verdict, generation, previous, now),
+            (None, Some(known)) => known,
+            (None, None) => {
+                let pending = Verdict::unknown(reason::PENDING, "not looked at yet");
+                condition(kind, pending, generation, previous, now)
+            }
+        }
+    };
+    StockFeedStatus {
+        observed_generation: Some(generation),
+        conditions: ConditionType::iter().map(of_kind).collect(),
+        ..previous.cloned().unwrap_or_default()
+    }
+}
+
+/// A condition. The time of the last transition moves only when the truth does.
+fn condition(
+    kind: ConditionType,
+    verdict: Verdict,
+    generation: i64,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> Condition {
+    let status = match verdict.truth {
+        Truth::True => "True",
+        Truth::False => "False",
+        Truth::Unknown => "Unknown",
+    };
+    let since = previous
+        .and_then(|previous| find(previous, kind))
+        .filter(|before| before.status == status)
+        .map(|before| before.last_transition_time.clone());
+    Condition {
+        type_: kind.name().to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.into_owned(),
+        message: verdict.message,
+        observed_generation: Some(generation),
+        last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
+    }
+}
+
+/// Kubernetes keeps whole seconds; a finer time would differ from what is read back.
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Step 2: checks a feed and turns it into types that carry the proof. Pure.
+//!
+//! Admission refuses nearly all of this already; what is checked here came in under an older schema, or is beyond what a
+//! schema can say. A feed that fails keeps its last valid workers running.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use contract::{
+    config::{MAX_PARTITIONS, MAX_SYMBOLS, MIN_INTERVAL, QueueGeneration},
+    duration,
+    names::FeedName,
+    symbol::Symbol,
+    window::WindowWidth,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource as _, ResourceExt as _};
+use snafu::{ResultExt, Snafu, ensure};
+use strum::{EnumDiscriminants, IntoStaticStr};
+
+use crate::{
+    api::{self, StockFeed, status::Quota},
+    connection::{BrokerConnection, DatabaseConnection, Problem},
+    context::{Defaults, Images},
+    dereference::{OwnSecret, References},
+    quota::{Allowance, Assessment, assess},
+};
+
+/// The generation of queues. Changing the number of partitions will start the next one.
+const GENERATION: u32 = 1;
+
+/// A feed that can be built: nothing below needs to check anything again.
+#[derive(Clone, Debug)]
+pub struct ValidatedFeed {
+    /// Namespace and name.
+    pub name: FeedName,
+    /// What children name as their owner.
+    pub owner: OwnerReference,
+    /// The generation of the spec.
+    pub generation: i64,
+    /// At least one, no two equal.
+    pub symbols: Vec<Symbol>,
+    /// Where quotes come from.
+    pub source: ValidatedSource,
+    /// Time between polls.
+    pub interval: Duration,
+    /// The queues.
+    pub queues: QueueGeneration,
+    /// Processors.
+    pub replicas: u16,
+    /// At least one, no two equal, narrowest first.
+    pub windows: Vec<WindowWidth>,
+    /// How far behind the newest event the watermark runs.
+    pub out_of_orderness: Duration,
+    /// How long a final candle may be revised.
+    pub allowed_lateness: Duration,
+    /// How long raw ticks are kept.
+    pub retention: Option<Duration>,
+    /// Whether polling stops.
+    pub suspend: bool,
+    /// What the plan allows.
+    pub quota: Assessment,
+    /// Images of the workers.
+    pub images: Images,
+    /// The broker, or why there is none.
+    pub broker: Result<BrokerConnection, Problem>,
+    /// The database, or why there is none.
+    pub database: Result<DatabaseConnection, Problem>,
+    /// The feed's broker user.
+    pub broker_secret: OwnSecret,
+    /// The feed's writer role.
+    pub writer_secret: OwnSecret,
+    /// The feed's reader role.
+    pub reader_secret: OwnSecret,
+}
+
+/// Where quotes come from.
+#[derive(Clone, Debug)]
+pub struct ValidatedSource {
+    /// The URL that the endpoints are appended to.
+    pub base_url: String,
+    /// Whether the plan has the batch endpoint.
+    pub batch: bool,
+    /// How far behind its own clock the source may publish.
+    pub delay: Duration,
+    /// The Secret with the API key.
+    pub secret: String,
+    /// The key in it.
+    pub key: String,
+    /// A fingerprint of the API key, or why there is none.
+    pub fingerprint: Result<String, Problem>,
+}
+
+/// Why a feed cannot be built.
+#[derive(Debug, Snafu, EnumDiscriminants)]
+#[strum_discriminants(
+    name(ErrorKind),
+    derive(IntoStaticStr),
+    doc = "The variants of [`Error`], as words."
+)]
+pub enum Error {
+    /// The name cannot be part of others.
+    #[snafu(display("metadata.name: {source}"))]
+    Name {
+        /// Why.
+        source: contract::names::InvalidName,
+    },
+    /// The name is too long to be part of others.
+    #[snafu(display(
+        "metadata.name has {length} characters, at most {} are possible",
+        api::MAX_NAME
+    ))]
+    NameLength {
+        /// How long it is.
+        length: usize,
+    },
+    /// The object did not come from an API server.
+    #[snafu(display("metadata has no UID"))]
+    NoUid,
+    /// None, or too many.
+    #[snafu(display("spec.symbols has {count} entries, not 1 to {MAX_SYMBOLS}"))]
+    SymbolCount {
+        /// How many.
+        count: usize,
+    },
+    /// Not a symbol.
+    #[snafu(display("spec.symbols: {source}"))]
+    Symbol {
+        /// Why.
+        source: contract::symbol::InvalidSymbol,
+    },
+    /// The same symbol again.
+    #[snafu(display("spec.symbols names {symbol} twice"))]
+    DuplicateSymbol {
+        /// Which.
+        symbol: Symbol,
+    },
+    /// Not a duration.
+    #[snafu(display("{field}: {source}"))]
+    Duration {
+        /// Where.
+        field: &'static str,
+        /// Why.
+        source: contract::duration::InvalidDuration,
+    },
+    /// Polls would come too fast.
+    #[snafu(display("spec.interval is {interval}, at least 100ms are needed"))]
+    Interval {
+        /// What was asked.
+        interval: String,
+    },
+    /// No partition, or too many.
+    #[snafu(display("spec.processing.partitions is {partitions}, not 1 to {MAX_PARTITIONS}"))]
+    Partitions {
+        /// What was asked.
+        partitions: i32,
+    },
+    /// No processor, or too many.
+    #[snafu(display("spec.processing.replicas.min is {replicas}, not 1 to {MAX_PARTITIONS}"))]
+    Replicas {
+        /// What was asked.
+        replicas: i32,
+    },
+    /// No candles.
+    #[snafu(display("spec.processing.windows names none"))]
+    NoWindow,
+    /// Not a width.
+    #[snafu(display("spec.processing.windows: {source}"))]
+    Window {
+        /// Why.
+        source: contract::window::UnknownWidth,
+    },
+    /// The same width again.
+    #[snafu(display("spec.processing.windows names {window} twice"))]
+    DuplicateWindow {
+        /// Which.
+        window: WindowWidth,
+    },
+    /// Not an address of HTTP.
+    #[snafu(display("spec.source.fmp.baseUrl is not an http or https URL without user, query and fragment"))]
+    BaseUrl,
+    /// Everything would be dropped at once.
+    #[snafu(display("spec.storage.retention is shorter than a day"))]
+    Retention,
+    /// A limit that allows nothing.
+    #[snafu(display("{field} is {value}, not at least 1"))]
+    Calls {
+        /// Where.
+        field: &'static str,
+        /// What was asked.
+        value: i64,
+    },
+}
+
+impl ValidatedFeed {
+    /// The quota for the status.
+    #[must_use]
+    pub fn quota(&self) -> &Quota {
+        &self.quota.quota
+    }
+}
+
+/// Checks a feed.
+///
+/// # Errors
+/// When the feed cannot be built; the message names the field.
+pub fn validate(
+    defaults: &Defaults,
+    feed: &StockFeed,
+    references: References,
+) -> Result<ValidatedFeed, Error> {
+    let References {
+        api_key,
+        broker,
+        database,
+        broker_secret,
+        writer_secret,
+        reader_secret,
+    } = references;
+    let spec = &feed.spec;
+    let fmp = &spec.source.fmp;
+
+    let name = feed_name(feed)?;
+    let owner = feed.controller_owner_ref(&()).ok_or_else(|| NoUidSnafu.build())?;
+    let symbols = symbols(&spec.symbols)?;
+    let interval = time("spec.interval", &spec.interval)?;
+    ensure!(
+        interval >= MIN_INTERVAL,
+        IntervalSnafu {
+            interval: &spec.interval
+        }
+    );
+    let allowance = Allowance {
+        plan: fmp.plan,
+        calls_per_day: limit("spec.source.fmp.callsPerDay", fmp.calls_per_day)?,
+        calls_per_minute: limit("spec.source.fmp.callsPerMinute", fmp.calls_per_minute)?,
+    };
+    let quota = assess(symbols.len(), interval, allowance);
+
+    Ok(ValidatedFeed {
+        name,
+        owner,
+        generation: feed.metadata.generation.unwrap_or_default(),
+        source: ValidatedSource {
+            base_url: base_url(&fmp.base_url)?,
+            batch: fmp.plan.has_batch(),
+            delay: time("spec.source.fmp.delay", &fmp.delay)?,
+            secret: fmp.api_key_secret_ref.name.clone(),
+            key: fmp.api_key_secret_ref.key.clone(),
+            fingerprint: api_key,
+        },
+        interval,
+        queues: QueueGeneration {
+            generation: GENERATION,
+            partitions: partitions(spec.processing.partitions)?,
+        },
+        replicas: replicas(spec.processing.replicas.min)?,
+        windows: windows(&spec.processing.windows)?,
+        out_of_orderness: time(
+            "spec.processing.outOfOrderness",
+            &spec.processing.out_of_orderness,
+        )?,
+        allowed_lateness: time(
+            "spec.processing.allowedLateness",
+            &spec.processing.allowed_lateness,
+        )?,
+        retention: retention(spec.storage.retention.as_deref())?,
+        suspend: spec.suspend,
+        quota,
+        symbols,
+        images: defaults.images.clone(),
+        broker,
+        database,
+        broker_secret,
+        writer_secret,
+        reader_secret,
+    })
+}
+
+/// The feed's name, as part of others.
+///
+/// # Errors
+/// When it is too long or has a dot.
+pub fn feed_name(feed: &StockFeed) -> Result<FeedName, Error> {
+    let name = feed.name_any();
+    let length = name.len();
+    ensure!(length <= api::MAX_NAME, NameLengthSnafu { length });
+    FeedName::new(feed.namespace().unwrap_or_default(), name).context(NameSnafu)
+}
+
+fn symbols(texts: &[String]) -> Result<Vec<Symbol>, Error> {
+    let count = texts.len();
+    ensure!((1..=MAX_SYMBOLS).contains(&count), SymbolCountSnafu { count });
+    let mut seen = BTreeSet::new();
+    let mut symbols = Vec::with_capacity(count);
+    for text in texts {
+        let symbol: Symbol = text.parse().context(SymbolSnafu)?;
+        ensure!(seen.insert(symbol.clone()), DuplicateSymbolSnafu { symbol });
+        symbols.push(symbol);
+    }
+    Ok(symbols)
+}
+
+fn windows(texts: &[String]) -> Result<Vec<WindowWidth>, Error> {
+    ensure!(!texts.is_empty(), NoWindowSnafu);
+    let mut windows = BTreeSet::new();
+    for text in texts {
+        let window: WindowWidth = text.parse().context(WindowSnafu)?;
+        ensure!(windows.insert(window), DuplicateWindowSnafu { window });
+    }
+    Ok(windows.into_iter().collect())
+}
+
+fn time(field: &'static str, text: &str) -> Result<Duration, Error> {
+    duration::parse(text).context(DurationSnafu { field })
+}
+
+fn retention(text: Option<&str>) -> Result<Option<Duration>, Error> {
+    let day = Duration::from_secs(86_400);
+    let retention = text
+        .map(|text| time("spec.storage.retention", text))
+        .transpose()?;
+    ensure!(retention.is_none_or(|retention| retention >= day), RetentionSnafu);
+    Ok(retention)
+}
+
+fn partitions(partitions: i32) -> Result<u16, Error> {
+    in_range(partitions).ok_or_else(|| PartitionsSnafu { partitions }.build())
+}
+
+fn replicas(replicas: i32) -> Result<u16, Error> {
+    in_range(replicas).ok_or_else(|| ReplicasSnafu { replicas }.build())
+}
+
+fn in_range(number: i32) -> Option<u16> {
+    u16::try_from(number)
+        .ok()
+        .filter(|number| (1..=MAX_PARTITIONS).contains(number))
+}
+
+fn limit(field: &'static str, value: Option<i64>) -> Result<Option<u64>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    match u64::try_from(value) {
+        Ok(limit) if limit > 0 => Ok(Some(limit)),
+        _ => CallsSnafu { field, value }.fail(),
+    }
+}
+
+fn base_url(text: &str) -> Result<String, Error> {
+    let url: reqwest::Url = text.parse().map_err(|_| BaseUrlSnafu.build())?;
+    let plain = ["http", "https"].contains(&url.scheme())
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    ensure!(plain, BaseUrlSnafu);
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

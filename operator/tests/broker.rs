@@ -1,0 +1,213 @@
+//! The broker's side of a feed in a real RabbitMQ.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use contract::{config::QueueGeneration, names::FeedName};
+use k8s_openapi::ByteString;
+use operator::{
+    api::status::reason,
+    broker::{self, BrokerPlan, Outcome, password},
+    connection::{BrokerConnection, Data},
+    http_client,
+    metrics::Heal,
+};
+use reqwest::Method;
+use serde_json::json;
+use test_servers::TestBroker;
+
+const PASSWORD: &str = "the-feeds-own-password";
+
+/// Users belong to the server, not to a virtual host: every test has a feed of its own.
+struct Bench {
+    server: TestBroker,
+    http: reqwest::Client,
+    feed: FeedName,
+    secret: Data,
+}
+
+impl Bench {
+    async fn new() -> Result<Self> {
+        let server = TestBroker::create().await?;
+        let unique: String = server.vhost.chars().rev().take(12).collect();
+        let management: reqwest::Url = server.management.parse()?;
+        let port = management.port().unwrap_or(15672).to_string();
+        let pairs = [
+            ("host", management.host_str().unwrap_or_default()),
+            ("managementPort", &port),
+            ("username", &server.username),
+            ("password", &server.password),
+            ("vhost", &server.vhost),
+        ];
+        Ok(Self {
+            secret: pairs
+                .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
+                .into(),
+            http: http_client::build(None, Duration::from_secs(5))?,
+            feed: FeedName::new("markets", format!("f{unique}"))?,
+            server,
+        })
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.secret
+            .insert(key.to_owned(), ByteString(value.as_bytes().to_vec()));
+    }
+
+    async fn reconcile(&self) -> Outcome {
+        let queues = QueueGeneration {
+            generation: 1,
+            partitions: 2,
+        };
+        let plan = BrokerConnection::read("s/broker", &self.secret)
+            .map(|connection| BrokerPlan::new(connection, &self.feed, queues, PASSWORD.into()));
+        broker::reconcile(&self.http, plan).await
+    }
+
+    /// A path below the virtual host.
+    fn path(&self, kind: &str, rest: &str) -> String {
+        format!("{kind}/{}/{rest}", self.server.vhost)
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.server.management(Method::DELETE, path, None).await?;
+        Ok(())
+    }
+
+    fn kinds(outcome: &Outcome) -> Vec<Heal> {
+        outcome.written.iter().map(|(kind, _)| *kind).collect()
+    }
+}
+
+#[tokio::test]
+async fn everything_is_made_once_and_then_left_alone() -> Result<()> {
+    let bench = Bench::new().await?;
+    let first = bench.reconcile().await;
+    assert!(first.verdict.is_true(), "{:?}", first.verdict);
+    assert_eq!(first.written.len(), 1 + 3 + 2 + 1 + 1);
+    let second = bench.reconcile().await;
+    assert!(
+        second.verdict.is_true() && second.written.is_empty(),
+        "{:?}",
+        second.written
+    );
+
+    let user = format!("users/{}", bench.feed.broker_user());
+    let user = bench.server.management(Method::GET, &user, None).await?;
+    let stored = user["password_hash"].as_str().unwrap_or_default();
+    assert!(password::matches(stored, &PASSWORD.into()));
+    assert_eq!(user["tags"], json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_removed_or_changed_is_healed() -> Result<()> {
+    let bench = Bench::new().await?;
+    bench.reconcile().await;
+    let (feed, server) = (&bench.feed, &bench.server);
+    let user = format!("users/{}", feed.broker_user());
+
+    bench.delete(&bench.path("queues", &feed.queue(1, 1))).await?;
+    assert_eq!(
+        Bench::kinds(&bench.reconcile().await),
+        [Heal::Queue, Heal::Binding]
+    );
+
+    bench.delete(&bench.path("exchanges", &feed.exchange())).await?;
+    assert_eq!(
+        Bench::kinds(&bench.reconcile().await),
+        [Heal::Exchange, Heal::Binding, Heal::Binding]
+    );
+
+    let other = json!({"password": "another", "tags": ""});
+    server.management(Method::PUT, &user, Some(other)).await?;
+    assert_eq!(Bench::kinds(&bench.reconcile().await), [Heal::BrokerUser]);
+
+    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    let permissions = bench.path("permissions", &feed.broker_user());
+    server
+        .management(Method::PUT, &permissions, Some(everything))
+        .await?;
+    assert_eq!(Bench::kinds(&bench.reconcile().await), [Heal::Permissions]);
+
+    bench.delete(&user).await?;
+    assert_eq!(
+        Bench::kinds(&bench.reconcile().await),
+        [Heal::BrokerUser, Heal::Permissions]
+    );
+    assert!(bench.reconcile().await.written.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Result<()> {
+    let bench = Bench::new().await?;
+    let queue = bench.feed.queue(1, 0);
+    let other = json!({"x-queue-type": "quorum", "x-max-length": 5});
+    let exchange = bench.feed.exchange();
+    bench.server.declare(&exchange, &queue, "0.#", other).await?;
+    let message = json!({
+        "properties": {"delivery_mode": 2}, "routing_key": "0.AAPL", "payload": "[]", "payload_encoding": "string",
+    });
+    let publish = bench.path("exchanges", &format!("{exchange}/publish"));
+    bench
+        .server
+        .management(Method::POST, &publish, Some(message))
+        .await?;
+
+    let outcome = bench.reconcile().await;
+    assert_eq!(outcome.verdict.reason, reason::QUEUE_ARGUMENTS_DIFFER);
+    assert!(
+        outcome.verdict.message.contains(&queue) && outcome.verdict.message.contains("x-max-length"),
+        "{}",
+        outcome.verdict.message
+    );
+    // The rest is made nevertheless, and what is in the queue counts once the broker has counted it.
+    assert!(Bench::kinds(&outcome).contains(&Heal::Queue));
+    let counted = tokio::time::timeout(Duration::from_secs(30), async {
+        while bench.reconcile().await.backlog != Some(1) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    counted.await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn trouble_has_its_own_reason_and_shows_no_password() -> Result<()> {
+    let mut bench = Bench::new().await?;
+    let original = bench.secret.clone();
+
+    bench.set("password", "not-the-password");
+    let refused = bench.reconcile().await.verdict;
+    assert_eq!(refused.reason, reason::AUTHENTICATION_FAILED);
+    assert!(
+        !refused.message.contains("not-the-password"),
+        "{}",
+        refused.message
+    );
+
+    bench.secret = original.clone();
+    bench.set("vhost", "nowhere");
+    assert_eq!(bench.reconcile().await.verdict.reason, reason::VHOST_NOT_FOUND);
+
+    bench.secret = original.clone();
+    bench.set("managementPort", "1");
+    assert_eq!(bench.reconcile().await.verdict.reason, reason::UNREACHABLE);
+
+    bench.secret = original.clone();
+    bench.secret.remove("host");
+    assert_eq!(bench.reconcile().await.verdict.reason, reason::KEY_NOT_FOUND);
+
+    let humble = format!("{}-humble", bench.server.vhost);
+    let user = json!({"password": "humble", "tags": "management"});
+    let path = format!("users/{humble}");
+    bench.server.management(Method::PUT, &path, Some(user)).await?;
+    bench.secret = original;
+    bench.set("username", &humble);
+    bench.set("password", "humble");
+    let denied = bench.reconcile().await.verdict;
+    bench.delete(&path).await?;
+    assert_eq!(denied.reason, reason::PERMISSION_DENIED, "{}", denied.message);
+    Ok(())
+}
