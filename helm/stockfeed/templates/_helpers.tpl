@@ -1,0 +1,136 @@
+{{/*
+Names, labels and what every pod of the chart has in common. Templates are called with a dict:
+  root       the chart's top-level scope
+  component  operator | rabbitmq | postgresql | simulator
+*/}}
+
+{{- define "stockfeed.name" -}}
+{{ printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .component }}
+{{- end }}
+
+{{- define "stockfeed.selectorLabels" -}}
+app.kubernetes.io/name: stockfeed
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "stockfeed.labels" -}}
+{{ include "stockfeed.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: stockfeed
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* A reference from {repository, tag, digest}; an empty tag means the chart's appVersion. Called with root and image. */}}
+{{- define "stockfeed.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* What the Pod Security Standard "restricted" asks of a pod. Called with root and uid (user and group). */}}
+{{- define "stockfeed.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ .uid }}
+runAsGroup: {{ .uid }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* And of a container. */}}
+{{- define "stockfeed.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Where a component's pod may run. Called with root and component. */}}
+{{- define "stockfeed.scheduling" -}}
+{{- $values := index .root.Values .component -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A budget that lets one pod be away: with a single replica anything stricter would stop the draining of its node for good. */}}
+{{- define "stockfeed.podDisruptionBudget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "stockfeed.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "stockfeed.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels: {{- include "stockfeed.selectorLabels" . | nindent 6 }}
+{{- end }}
+
+{{/* The pods of all feeds, in any namespace: a NetworkPolicyPeer. */}}
+{{- define "stockfeed.feedPods" -}}
+namespaceSelector: {}
+podSelector:
+  matchLabels:
+    app.kubernetes.io/name: stockfeed
+    app.kubernetes.io/managed-by: stockfeed-operator
+{{- end }}
+
+{{/* The operator's pod: a NetworkPolicyPeer. */}}
+{{- define "stockfeed.operatorPod" -}}
+podSelector:
+  matchLabels: {{- include "stockfeed.selectorLabels" (dict "root" .root "component" "operator") | nindent 4 }}
+{{- end }}
+
+{{/* An ingress rule for scraping metrics. Called with root and port. */}}
+{{- define "stockfeed.metricsIngress" -}}
+ports: [{protocol: TCP, port: {{ .port }}}]
+{{- with .root.Values.networkPolicies.metricsClients }}
+from: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/*
+The password of a Secret that the cluster already has, or a new one. Helm cannot see the cluster in `helm template` and in a
+client-side dry run: there each rendering has another password. Called with root, secret and key.
+*/}}
+{{- define "stockfeed.keptSecret" -}}
+{{- $existing := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
+{{- $data := ($existing | default dict).data | default dict -}}
+{{- if hasKey $data .key -}}
+{{ index $data .key | b64dec }}
+{{- else -}}
+{{ randAlphaNum 32 }}
+{{- end -}}
+{{- end }}
+
+{{/* Name of the Secret with the default broker connection; empty when there is none. */}}
+{{- define "stockfeed.brokerSecret" -}}
+{{- if .root.Values.rabbitmq.enabled -}}
+{{ include "stockfeed.name" (dict "root" .root "component" "rabbitmq") }}
+{{- else -}}
+{{ .root.Values.broker.existingSecret }}
+{{- end -}}
+{{- end }}
+
+{{/* Name of the Secret with the default database connection; empty when there is none. */}}
+{{- define "stockfeed.databaseSecret" -}}
+{{- if .root.Values.postgresql.enabled -}}
+{{ include "stockfeed.name" (dict "root" .root "component" "postgresql") }}
+{{- else -}}
+{{ .root.Values.database.existingSecret }}
+{{- end -}}
+{{- end }}
