@@ -1,0 +1,395 @@
+//! `cargo xtask test`: everything that can be checked, in order, with the servers and the cluster it needs.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::cluster::{Access, Cluster};
+use crate::progress::{Log, Progress, elapsed};
+use crate::servers::Servers;
+use crate::workspace::Workspace;
+use crate::{generated, tools, up};
+
+/// A part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Format, lints, generated files, the chart
+    Lint,
+    /// Tests without servers
+    Unit,
+    /// Tests against a real PostgreSQL and a real RabbitMQ
+    Component,
+    /// Tests in a cluster
+    E2e,
+}
+
+/// Sets of values that the chart must render with, beside its defaults.
+const CHART_VARIANTS: &[(&str, &[&str])] = &[
+    ("defaults", &[]),
+    ("local", &["--values", "helm/stockfeed/values-local.yaml"]),
+    (
+        "own servers",
+        &[
+            "--set",
+            "rabbitmq.enabled=false,broker.existingSecret=broker,postgresql.enabled=false,database.existingSecret=database",
+        ],
+    ),
+    (
+        "chosen namespaces",
+        &["--set", "watchNamespaces={markets,research}"],
+    ),
+    (
+        "no volumes",
+        &[
+            "--set",
+            "rabbitmq.persistence.enabled=false,postgresql.persistence.enabled=false",
+        ],
+    ),
+];
+
+const FAILURE_LINES: usize = 150;
+
+struct Suite {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: &'static str,
+    duration: Duration,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Passed(String),
+    Failed,
+    Skipped(&'static str),
+}
+
+/// Runs all parts, or one; fails at the end when any step has failed.
+pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Result<()> {
+    let progress = &Progress::new(workspace.artefacts.join("test"))?;
+    let wanted = |part| only.is_none_or(|only| only == part);
+    let mut suite = Suite { rows: Vec::new() };
+    let started = Instant::now();
+    let cluster_was_there = cluster.exists(workspace);
+
+    thread::scope(|scope| {
+        // The cluster's programs and the images take longest and need nothing else: they are made meanwhile.
+        let building =
+            wanted(Part::E2e).then(|| scope.spawn(|| up::build(workspace, progress, cluster).map(|_| ())));
+        if wanted(Part::Lint) {
+            lint_sources(workspace, progress, &mut suite);
+        }
+        if wanted(Part::Unit) || wanted(Part::Component) {
+            suite.step("unit and component tests", || {
+                unit_and_component(workspace, progress, only)
+            });
+        }
+        if let Some(building) = building {
+            suite.step("build of cluster and images", || {
+                building
+                    .join()
+                    .map_err(|_| anyhow!("the build panicked"))?
+                    .map(|()| String::new())
+            });
+        }
+    });
+    if wanted(Part::Lint) {
+        lint_chart(workspace, progress, &mut suite);
+    }
+    if wanted(Part::E2e) {
+        end_to_end(workspace, progress, cluster, &mut suite);
+        if !cluster_was_there {
+            suite.step("removal of the cluster", || {
+                cluster.down(workspace, progress).map(|()| String::new())
+            });
+        }
+    }
+    suite.finish(started.elapsed())
+}
+
+fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
+    let cargo = || {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&workspace.root);
+        cargo
+    };
+    let mut step = |name, title: &str, file: &str, arguments: &[&str]| {
+        suite.step(name, || {
+            progress
+                .step(title, file, |log| log.run(cargo().args(arguments)))
+                .map(|()| String::new())
+        });
+    };
+    step(
+        "format",
+        "Checking the format",
+        "fmt",
+        &["fmt", "--all", "--check"],
+    );
+    step(
+        "clippy",
+        "Running clippy",
+        "clippy",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    );
+    suite.step("CRD is up to date", || {
+        generated::crds(workspace, progress, true).map(|()| String::new())
+    });
+    if workspace.find_program("cargo-deny").is_some() {
+        let deny = || {
+            progress.step("Checking licences and advisories", "deny", |log| {
+                log.run(cargo().args(["deny", "check"]))
+            })
+        };
+        suite.step("cargo deny", || deny().map(|()| String::new()));
+    } else {
+        suite.skip(
+            "cargo deny",
+            "cargo-deny is not installed (cargo install --locked cargo-deny)",
+        );
+    }
+}
+
+fn lint_chart(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
+    suite.step("manifests are up to date", || {
+        generated::manifests(workspace, progress, true).map(|()| String::new())
+    });
+    suite.step("chart", || {
+        let helm = tools::helm(workspace, progress)?;
+        progress.step("Linting and rendering the chart", "chart", |log| {
+            for (name, values) in CHART_VARIANTS {
+                let command = |verb: &[&str]| {
+                    let mut command = Command::new(&helm);
+                    command.current_dir(&workspace.root).args(verb).args(*values);
+                    command
+                };
+                log.note(&format!("--- {name}"))?;
+                log.run(&mut command(&["lint", "--strict", "helm/stockfeed"]))
+                    .with_context(|| format!("chart, {name}"))?;
+                log.run(&mut command(&["template", "stockfeed", "helm/stockfeed"]))
+                    .with_context(|| format!("chart, {name}"))?;
+            }
+            Ok(format!("{} sets of values", CHART_VARIANTS.len()))
+        })
+    });
+}
+
+fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<Part>) -> Result<String> {
+    let targets: &[&str] = match only {
+        Some(Part::Unit) => &["--lib", "--bins"],
+        Some(Part::Component) => &["--test", "*"],
+        _ => &[],
+    };
+    // The servers end with this value, whatever happens to the tests.
+    let servers = (only != Some(Part::Unit))
+        .then(|| Servers::start(workspace, progress))
+        .transpose()?;
+    let environment = servers.as_ref().map(Servers::environment).unwrap_or_default();
+    progress.step("Running unit and component tests", "cargo-test", |log| {
+        let result = log.run(
+            Command::new("cargo")
+                .current_dir(&workspace.root)
+                .args([
+                    "test",
+                    "--workspace",
+                    "--exclude",
+                    "e2e",
+                    "--locked",
+                    "--no-fail-fast",
+                ])
+                .args(targets)
+                .envs(environment.iter().map(|(name, value)| (name, value))),
+        );
+        closing_lines(log, result)
+    })
+}
+
+fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suite: &mut Suite) {
+    let mut access = None;
+    suite.step("installation in the cluster", || {
+        access = Some(up::run(workspace, progress, cluster)?);
+        Ok(String::new())
+    });
+    let Some(access) = access else {
+        suite.skip("end-to-end tests", "the installation failed");
+        return;
+    };
+    suite.step("end-to-end tests", || {
+        let run = progress.step("Running the end-to-end tests", "e2e", |log| {
+            let result = log.run(&mut e2e_command(workspace, &access));
+            closing_lines(log, result)
+        });
+        run.map_err(|error| up::explain(progress, &access, error))
+    });
+}
+
+fn e2e_command(workspace: &Workspace, access: &Access) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&workspace.root)
+        .args([
+            "test",
+            "--package",
+            "e2e",
+            "--locked",
+            "--no-fail-fast",
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ])
+        .env("KUBECONFIG", &access.kubeconfig)
+        .env("STOCKFEED_KUBECTL", access.programs.join("kubectl"))
+        .env("STOCKFEED_HELM", access.programs.join("helm"))
+        .env("STOCKFEED_ARTEFACTS", workspace.artefacts.join("test"));
+    cargo
+}
+
+/// Prints what each test runner said at its end, and counts the tests. No test at all is a failure too.
+fn closing_lines(log: &Log, result: Result<()>) -> Result<String> {
+    let text = String::from_utf8_lossy(&fs::read(log.path())?).into_owned();
+    let mut passed = 0;
+    let mut runner = "";
+    for line in text.lines() {
+        let trimmed = line.trim();
+        if trimmed.starts_with("Running ") || trimmed.starts_with("Doc-tests ") {
+            runner = trimmed.split(" (").next().unwrap_or(trimmed);
+        } else if let Some(summary) = line.strip_prefix("test result: ") {
+            passed += count_passed(summary);
+            if !summary.contains(" 0 passed; 0 failed") {
+                println!("    {runner}\n      {line}");
+            }
+        }
+    }
+    if let Err(error) = result {
+        println!("{}", failures(&text));
+        return Err(error);
+    }
+    if passed == 0 {
+        bail!("not one test ran");
+    }
+    Ok(format!("{passed} tests"))
+}
+
+/// The number in "ok. 12 passed; 0 failed; …".
+fn count_passed(summary: &str) -> u64 {
+    let words: Vec<&str> = summary.split_whitespace().collect();
+    let number = words
+        .windows(2)
+        .find(|pair| pair[1] == "passed;")
+        .map(|pair| pair[0]);
+    number.and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// What the failed tests printed, as far as a terminal bears it.
+fn failures(text: &str) -> String {
+    let mut inside = false;
+    let lines = text.lines().filter(|line| {
+        inside = match *line {
+            "failures:" => false,
+            line if line.starts_with("---- ") => true,
+            _ => inside,
+        };
+        inside || (line.starts_with("test ") && line.ends_with("FAILED"))
+    });
+    lines
+        .take(FAILURE_LINES)
+        .map(|line| format!("    {line}\n"))
+        .collect()
+}
+
+impl Suite {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<String>) {
+        let started = Instant::now();
+        let outcome = match work() {
+            Ok(remark) => Outcome::Passed(remark),
+            Err(error) => {
+                eprintln!("\nFAILED: {name}: {error:#}\n");
+                Outcome::Failed
+            }
+        };
+        self.rows.push(Row {
+            name,
+            duration: started.elapsed(),
+            outcome,
+        });
+    }
+
+    fn skip(&mut self, name: &'static str, reason: &'static str) {
+        println!("==> skipped: {name}: {reason}");
+        self.rows.push(Row {
+            name,
+            duration: Duration::ZERO,
+            outcome: Outcome::Skipped(reason),
+        });
+    }
+
+    fn finish(&self, total: Duration) -> Result<()> {
+        println!("\n{:<32} {:>12}  result", "step", "time");
+        for Row {
+            name,
+            duration,
+            outcome,
+        } in &self.rows
+        {
+            let result = match outcome {
+                Outcome::Passed(remark) if remark.is_empty() => "passed".to_owned(),
+                Outcome::Passed(remark) => format!("passed, {remark}"),
+                Outcome::Failed => "FAILED".to_owned(),
+                Outcome::Skipped(reason) => format!("skipped: {reason}"),
+            };
+            println!("{name:<32} {:>12}  {result}", elapsed(*duration));
+        }
+        println!("{:<32} {:>12}\n", "all", elapsed(total));
+        let failed = self
+            .rows
+            .iter()
+            .filter(|row| matches!(row.outcome, Outcome::Failed))
+            .count();
+        if failed > 0 {
+            bail!(
+                "{failed} of {} steps failed; logs are in target/test",
+                self.rows.len()
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passed_tests_are_counted_whatever_the_result() {
+        assert_eq!(
+            count_passed("ok. 12 passed; 0 failed; 0 ignored; finished in 0.01s"),
+            12
+        );
+        assert_eq!(
+            count_passed("FAILED. 3 passed; 1 failed; 0 ignored; finished in 0.01s"),
+            3
+        );
+    }
+
+    #[test]
+    fn failures_hold_what_failed_tests_printed_and_nothing_else() {
+        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft != right\n\nfailures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
+        assert_eq!(
+            failures(text),
+            "    test b ... FAILED\n    ---- b stdout ----\n    left != right\n    \n"
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! kubectl, helm and kind: found, or compiled with Go from the versions that `testbed/go.mod` pins.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+use crate::workspace::{Workspace, hash_files};
+
+const KIND: &str = "sigs.k8s.io/kind@v0.30.0";
+
+/// Helm, always of the version in `testbed/go.mod`, so that what it generates is the same on every machine.
+pub fn helm(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    compiled(workspace, progress, "helm", "helm.sh/helm/v3/cmd/helm")
+}
+
+/// The caller's own kubectl, or else a compiled one.
+pub fn kubectl(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    match workspace.find_program("kubectl") {
+        Some(found) => Ok(found),
+        None => compiled(workspace, progress, "kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    }
+}
+
+/// The caller's own kind, or else an installed one.
+pub fn kind(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    if let Some(found) = workspace.find_program("kind") {
+        return Ok(found);
+    }
+    let folder = workspace.cache.join("bin");
+    let program = folder.join("kind");
+    if !program.exists() {
+        require_go(workspace)?;
+        progress.step("Installing kind", "kind-install", |log| {
+            log.run(
+                Command::new("go")
+                    .env("GOBIN", &folder)
+                    .env("CGO_ENABLED", "0")
+                    .args(["install", KIND]),
+            )
+        })?;
+    }
+    Ok(program)
+}
+
+/// Says what to do when there is no Go.
+pub fn require_go(workspace: &Workspace) -> Result<()> {
+    if workspace.find_program("go").is_none() {
+        bail!(
+            "Go is not on the search path; Kubernetes and helm are compiled with it (1.25 or later, https://go.dev/dl)"
+        );
+    }
+    Ok(())
+}
+
+fn compiled(workspace: &Workspace, progress: &Progress, name: &str, package: &str) -> Result<PathBuf> {
+    let version = hash_files(&[workspace.path("testbed/go.sum")])?;
+    let program = workspace.cache.join("bin").join(format!("{name}-{version}"));
+    if program.exists() {
+        return Ok(program);
+    }
+    require_go(workspace)?;
+    progress.step(
+        &format!("Compiling {name} (minutes when cold)"),
+        &format!("{name}-compile"),
+        |log| {
+            let unfinished = program.with_extension("unfinished");
+            log.run(
+                Command::new("go")
+                    .current_dir(workspace.path("testbed"))
+                    .env("CGO_ENABLED", "0")
+                    .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+                    .args([unfinished.as_os_str(), package.as_ref()]),
+            )?;
+            Ok(fs::rename(&unfinished, &program)?)
+        },
+    )?;
+    Ok(program)
+}
+
+/// Writes a small program that runs another with the cluster's kubeconfig, unless the caller has set one.
+pub fn write_wrapper(path: &Path, kubeconfig: &Path, program: &Path, argument: &str) -> Result<()> {
+    let text = format!(
+        "#!/bin/sh\n# Written by `cargo xtask up`.\n: \"${{KUBECONFIG:={}}}\"\nexport KUBECONFIG\nexec {} {argument} \"$@\"\n",
+        kubeconfig.display(),
+        program.display()
+    );
+    if fs::read_to_string(path).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
