@@ -49,7 +49,11 @@ pub struct Args {
     pub listen: SocketAddr,
 
     /// What is logged, as in info,operator=debug.
-    #[arg(long, env = "STOCKFEED_LOG", default_value = "info,kube_runtime=warn")]
+    #[arg(
+        long,
+        env = "STOCKFEED_LOG",
+        default_value = "info,kube_runtime=warn,sqlx=warn"
+    )]
     pub log: String,
 
     /// How log lines look.

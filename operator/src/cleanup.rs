@@ -80,6 +80,8 @@ pub enum Progress {
 /// One step of the broker's or database's side.
 enum Step {
     Done,
+    /// The processors have to end before it can go on.
+    ProcessorsFirst,
     Wait(String),
     /// The server cannot be reached or used.
     Stuck(String),
@@ -142,7 +144,8 @@ impl Deletion<'_> {
         }
         // The broker may be gone for good; the workers have to end in any case.
         self.delete_worker(Component::Processor).await?;
-        if self.wait_for_pods(Component::Processor).await? {
+        // Their pods may go between two looks at them: what waited for that has still to be done.
+        if matches!(broker, Step::ProcessorsFirst) || self.wait_for_pods(Component::Processor).await? {
             return Ok(Some(("waiting for the processors to end".to_owned(), POLL)));
         }
         let database = match retain {
@@ -197,7 +200,11 @@ impl Deletion<'_> {
             Ok(connection) => connection,
             Err(problem) => return Ok(Step::Stuck(problem.to_string())),
         };
-        let processors = self.pods(Component::Processor).await?;
+        // Pods that do not go in time are waited for no longer.
+        let processors = match self.elapsed < POD_TIME {
+            true => self.pods(Component::Processor).await?,
+            false => 0,
+        };
         let step = self.remove_from(&connection, retain, processors).await;
         Ok(step.unwrap_or_else(|error| Step::Stuck(chain(&error))))
     }
@@ -232,7 +239,7 @@ impl Deletion<'_> {
                 )));
             }
             // Drained, or out of time: now the processors go, and this comes again without them.
-            return Ok(Step::Done);
+            return Ok(Step::ProcessorsFirst);
         }
         if retain {
             let ended = memory.since_first(&self.uid, Moment::ProcessingEnded);
@@ -240,7 +247,7 @@ impl Deletion<'_> {
                 return Ok(Step::Wait("counting what is left in the queues".to_owned()));
             }
         } else if processors > 0 {
-            return Ok(Step::Done);
+            return Ok(Step::ProcessorsFirst);
         }
 
         let found = client.queues(&topology).await?;

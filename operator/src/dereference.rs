@@ -1,5 +1,7 @@
 //! Step 1: reads what a feed refers to. Absence is not an error here: it becomes a condition.
 
+use std::fmt;
+
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, ResourceExt as _};
 use rand::{
@@ -39,12 +41,20 @@ pub struct References {
 }
 
 /// A Secret that the operator makes for a feed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OwnSecret {
     /// What it holds now; `None` when it is not there.
     pub data: Option<Data>,
     /// Its password, or a new one. A password is kept as long as its Secret is: a new one would cut off whoever uses it.
     pub password: SecretString,
+}
+
+impl fmt::Debug for OwnSecret {
+    /// Shows keys and no values: what holds this may be logged one day.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.data.iter().flat_map(Data::keys).collect();
+        formatter.debug_struct("OwnSecret").field("keys", &keys).finish()
+    }
 }
 
 /// Why something could not be read.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::CONNECTION;
 use serde::Deserialize;
 use tracing::debug;
 
@@ -77,7 +78,10 @@ async fn ask(http: &reqwest::Client, feed: &ValidatedFeed) -> Result<Answer, req
         Component::Producer.port()
     );
     // Its body says how the source does whether the producer itself is ready or not, so the status code is not looked at.
-    let response = http.get(url).timeout(TIMEOUT).send().await;
+    // Not over a connection of an earlier time: while a Service is new its address may lead elsewhere (out of the cluster, to
+    // whatever answers there), and a connection that was kept would go on leading there.
+    let request = http.get(url).header(CONNECTION, "close");
+    let response = request.timeout(TIMEOUT).send().await;
     let answer = match response {
         Ok(response) => response.json().await,
         Err(error) => Err(error),

@@ -40,7 +40,9 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || '.stock_data', 0));
-    IF to_regclass(quote_ident(partition)) IS NOT NULL THEN
+    -- Not to_regclass() once more: this session remembers its answer, and would not hear of the table that another one made
+    -- while this one waited.
+    IF EXISTS (SELECT FROM pg_class WHERE relname = partition AND relnamespace = current_schema()::regnamespace) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE stock_data INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);

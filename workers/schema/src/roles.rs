@@ -55,7 +55,9 @@ pub async fn set_password(
 pub(crate) async fn drop(connection: &mut PgConnection, feed: &FeedName) -> Result<(), Error> {
     for role in [feed.writer_role(), feed.reader_role()] {
         if exists(connection, &role).await? {
-            let statement = format!("DROP OWNED BY {role}; DROP ROLE {role}", role = quoted(&role));
+            // Only members may drop what a role owns, and an administrator who is no superuser is not one yet.
+            let role = quoted(&role);
+            let statement = format!("GRANT {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}");
             execute(connection, statement, "drop a role").await?;
         }
     }
