@@ -325,3 +325,28 @@ pub fn run(workspace: &Workspace, progress: &Progress, names: &[String]) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_the_same_bytes_each_time_and_holds_no_time_and_no_owner() -> Result<()> {
+        let files = [("program", 0o755, b"binary".to_vec())];
+        let bytes = layer(&files)?;
+        assert_eq!(layer(&files)?, bytes);
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let header = archive
+            .entries()?
+            .next()
+            .context("the layer is empty")??
+            .header()
+            .clone();
+        assert_eq!(header.path()?.to_str(), Some("program"));
+        assert_eq!(
+            (header.mode()?, header.mtime()?, header.uid()?, header.gid()?),
+            (0o755, 0, 0, 0)
+        );
+        Ok(())
+    }
+}

@@ -187,3 +187,34 @@ fn last_line(path: &Path) -> String {
         format!(": {line}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_as_people_say_them() {
+        assert_eq!(elapsed(Duration::from_millis(1_240)), "1.2 s");
+        assert_eq!(elapsed(Duration::from_secs(59)), "59 s");
+        assert_eq!(elapsed(Duration::from_secs(61)), "1 min 01 s");
+    }
+
+    #[test]
+    fn a_failed_step_names_its_log_and_shows_its_last_lines() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("stockfeed-progress-{}", std::process::id()));
+        let progress = Progress::new(folder.clone())?;
+        let failed = progress.step("Doing it", "doing", |log| {
+            log.run(Command::new("sh").args(["-c", "echo this is why; exit 3"]))
+        });
+        let message = format!("{:#}", failed.err().context("the step did not fail")?);
+        assert!(
+            message.contains("Doing it") && message.contains("doing.log"),
+            "{message}"
+        );
+        assert!(
+            message.contains("| this is why") && message.contains("exit status: 3"),
+            "{message}"
+        );
+        Ok(fs::remove_dir_all(folder)?)
+    }
+}

@@ -150,8 +150,8 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
     });
     if workspace.find_program("cargo-deny").is_some() {
         let deny = || {
-            progress.step("Checking licences and advisories", "deny", |log| {
-                log.run(cargo().args(["deny", "check"]))
+            progress.step("Checking licences and sources", "deny", |log| {
+                log.run(cargo().args(["deny", "check", "bans", "licenses", "sources"]))
             })
         };
         suite.step("cargo deny", || deny().map(|()| String::new()));
@@ -269,7 +269,8 @@ fn closing_lines(log: &Log, result: Result<()>) -> Result<String> {
         } else if let Some(summary) = line.strip_prefix("test result: ") {
             passed += count_passed(summary);
             if !summary.contains(" 0 passed; 0 failed") {
-                println!("    {runner}\n      {line}");
+                // The runner's own line, as it wrote it: other programs look for it.
+                println!("    {runner}\n{line}");
             }
         }
     }
@@ -386,7 +387,8 @@ mod tests {
 
     #[test]
     fn failures_hold_what_failed_tests_printed_and_nothing_else() {
-        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft != right\n\nfailures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
+        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft != right\n\n\
+                    failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
         assert_eq!(
             failures(text),
             "    test b ... FAILED\n    ---- b stdout ----\n    left != right\n    \n"

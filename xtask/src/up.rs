@@ -321,11 +321,11 @@ StockFeed is up in {title} ({elapsed}). To reach it:
 
   export PATH={programs}:$PATH KUBECONFIG={kubeconfig}
 
-  kubectl get sf -A                                                       # every feed
-  kubectl describe sf tech -n markets                                     # one feed: conditions, events
-  kubectl port-forward -n markets svc/tech-producer 8000                  # http://localhost:8000/health
-  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-rabbitmq 15672      # http://localhost:15672, Secret {RELEASE}-rabbitmq
-  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-postgresql 5432     # then, as the feed's reader:
+  kubectl get sf -A                     # every feed
+  kubectl describe sf tech -n markets   # one feed: conditions, events
+  kubectl port-forward -n markets svc/tech-producer 8000                # http://localhost:8000/health
+  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-rabbitmq 15672    # http://localhost:15672, Secret {RELEASE}-rabbitmq
+  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-postgresql 5432   # then, as the feed's reader:
 
   reader() {{ kubectl get secret -n markets tech-database-reader -o "jsonpath={{.data.$1}}" | base64 -d; }}
   PGPASSWORD=$(reader password) psql -h localhost -U "$(reader username)" "$(reader dbname)" \

@@ -14,8 +14,8 @@ pub struct Places {
     #[arg(long, env = "XDG_CACHE_HOME", hide = true, global = true)]
     cache_home: Option<PathBuf>,
     /// The user's home folder
-    #[arg(long, env = "HOME", hide = true, global = true, default_value = "/root")]
-    home: PathBuf,
+    #[arg(long, env = "HOME", hide = true, global = true)]
+    home: Option<PathBuf>,
     /// Folder in which the testbed cluster keeps its programs and its state
     #[arg(
         long,
@@ -67,7 +67,8 @@ impl Workspace {
         let workspace = Self {
             artefacts: root.join("target"),
             cache: cache_home
-                .unwrap_or_else(|| home.join(".cache"))
+                .or_else(|| home.map(|home| home.join(".cache")))
+                .unwrap_or_else(|| root.join("target/cache"))
                 .join("stockfeed"),
             root,
             testbed_state,
@@ -157,4 +158,26 @@ fn hash_into(hasher: &mut Sha256, base: &Path, path: &Path) -> Result<()> {
     hasher.update((content.len() as u64).to_le_bytes());
     hasher.update(content);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_of_files_follows_names_and_contents_but_not_the_folder() -> Result<()> {
+        let base = std::env::temp_dir().join(format!("stockfeed-xtask-{}", std::process::id()));
+        let hash_of = |folder: &str, name: &str, content: &str| {
+            let folder = base.join(folder);
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join(name), content)?;
+            hash_files(&[folder])
+        };
+        let hash = hash_of("a", "name", "content")?;
+        assert_eq!(hash_of("b", "name", "content")?, hash);
+        assert_ne!(hash_of("c", "other", "content")?, hash);
+        assert_ne!(hash_of("d", "name", "changed")?, hash);
+        assert_ne!(hash_of("e", "namec", "ontent")?, hash);
+        Ok(fs::remove_dir_all(&base)?)
+    }
 }
