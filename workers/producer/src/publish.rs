@@ -17,8 +17,8 @@ use contract::{
     tick::{CONTENT_TYPE, MESSAGE_TYPE, header},
 };
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ErrorKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties, Channel, Confirmation, Connection, ErrorKind, ExchangeKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     types::{AMQPValue, FieldTable, ShortString},
 };
@@ -44,6 +44,8 @@ use crate::{
 const WINDOW: usize = 1_000;
 /// How long the broker may take to confirm what is under way.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often to look whether the channel still stands while confirms are waited for.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The property `delivery_mode` of a message that survives a restart of the broker.
@@ -93,6 +95,12 @@ pub enum PublishError {
         /// Why. Boxed: it is large.
         source: Box<lapin::Error>,
     },
+    /// The channel ended, and nobody said why.
+    #[snafu(display("the channel was closed while messages to exchange {exchange} were under way"))]
+    Closed {
+        /// The feed's exchange.
+        exchange: String,
+    },
     /// Messages came back.
     #[snafu(display(
         "the broker has no queue for {count} messages, the first of them {message_id} ({text}): \
@@ -137,6 +145,7 @@ impl PublishError {
             } => reason_of(source).unwrap_or(BrokerReason::Unreachable),
             Self::Connect { .. } => BrokerReason::Unreachable,
             Self::Publish { source, .. } => reason_of(source).unwrap_or(BrokerReason::ConnectionLost),
+            Self::Closed { .. } => BrokerReason::ConnectionLost,
             Self::Returned { .. } => BrokerReason::Unroutable,
             Self::Nacked { .. } => BrokerReason::Nacked,
             Self::NotConfirmed { .. } => BrokerReason::ConfirmTimeout,
@@ -300,6 +309,19 @@ impl Publisher {
         let channel = async {
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            // Asked for by name, a missing exchange is an answer; a message to it only ends the channel, at some moment.
+            let passive = ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            channel
+                .exchange_declare(
+                    exchange.as_str().into(),
+                    ExchangeKind::Topic,
+                    passive,
+                    FieldTable::default(),
+                )
+                .await?;
             Ok(channel)
         };
         let channel = match tokio::time::timeout(amqp::CONNECT_TIMEOUT, channel).await {
@@ -323,16 +345,13 @@ impl Publisher {
         let window = self.held.len().min(WINDOW);
         let mut outcome = Outcome::default();
         let under_way = self.send(&session.channel, window, &mut outcome);
-        let ended = match tokio::time::timeout(CONFIRM_TIMEOUT, under_way).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(PublishError::Publish {
-                exchange: self.exchange.clone(),
-                source: Box::new(source),
-            }),
-            Err(_) => NotConfirmedSnafu {
-                blocked: session.connection.status().blocked(),
+        let exchange = &self.exchange;
+        let ended = tokio::select! {
+            sent = under_way => sent.map_err(Box::new).context(PublishSnafu { exchange }),
+            () = closed(&session.channel) => ClosedSnafu { exchange }.fail(),
+            () = tokio::time::sleep(CONFIRM_TIMEOUT) => {
+                NotConfirmedSnafu { blocked: session.connection.status().blocked() }.fail()
             }
-            .fail(),
         };
         if ended.is_err() {
             self.session = None;
@@ -456,6 +475,14 @@ impl Publisher {
         self.metrics.set_held(self.held.len());
         self.status.set_held(self.held.len());
     }
+}
+
+/// Returns when the channel is closed, a moment later: confirms that are waited for may say more about it, but need not.
+async fn closed(channel: &Channel) {
+    while channel.status().connected() {
+        tokio::time::sleep(LOOK).await;
+    }
+    tokio::time::sleep(LOOK).await;
 }
 
 /// The longest time between two attempts.
