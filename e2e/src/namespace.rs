@@ -164,7 +164,7 @@ async fn diagnose(cluster: &Cluster, namespace: &str) {
     }
     let folder = std::env::var_os("STOCKFEED_ARTEFACTS").map_or_else(std::env::temp_dir, PathBuf::from);
     let path = folder.join(format!("{namespace}.log"));
-    match std::fs::write(&path, text) {
+    match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text)) {
         Ok(()) => say(format!("what the cluster says: {}", path.display())),
         Err(error) => say(format!("failed to write {}: {error}", path.display())),
     }

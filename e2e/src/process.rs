@@ -72,7 +72,7 @@ fn read(id: u32, pods: &[String]) -> Option<Process> {
 }
 
 /// Kills a pod with SIGKILL, all its processes at once: nothing is flushed, nothing is said to anyone. Where its processes
-/// cannot be reached it is deleted without a grace period. Returns when it is dead.
+/// cannot be reached it is deleted. Returns when it is dead.
 ///
 /// # Errors
 /// When it does not die.
@@ -106,20 +106,40 @@ pub async fn kill(cluster: &Cluster, pod: &Pod) -> Result<()> {
         .await;
     }
     say(format!(
-        "{namespace}/{name} is deleted without a grace period (its processes cannot be seen from here)"
+        "the processes of {namespace}/{name} cannot be reached from here: it is deleted, with a grace period of 1 s"
     ));
-    let at_once = DeleteParams {
-        grace_period_seconds: Some(0),
-        ..DeleteParams::default()
-    };
-    pods.delete(&name, &at_once).await?;
+    remove(cluster, pod).await
+}
+
+/// Kills a pod as [`kill`] does and removes what is left, so that its controller makes a new one: Kubernetes lets the container
+/// of a pod that died before wait, and longer each time.
+///
+/// # Errors
+/// When it does not die.
+pub async fn kill_and_remove(cluster: &Cluster, pod: &Pod) -> Result<()> {
+    kill(cluster, pod).await?;
+    remove(cluster, pod).await
+}
+
+async fn remove(cluster: &Cluster, pod: &Pod) -> Result<()> {
+    let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
+    let pods = cluster.api::<Pod>(&namespace);
+    let same = |found: &Pod| found.metadata.uid == pod.metadata.uid;
+    if pods.get_opt(&name).await?.is_some_and(|found| same(&found)) {
+        // Not zero, with which Kubernetes forgets a pod while its processes may still be there: the next one of a StatefulSet
+        // would share its volume with them.
+        let soon = DeleteParams {
+            grace_period_seconds: Some(1),
+            ..DeleteParams::default()
+        };
+        pods.delete(&name, &soon).await?;
+    }
     wait::until(
         &format!("{namespace}/{name} is gone"),
         Duration::from_secs(30),
         async || {
-            let left = pods.get_opt(&name).await?;
             ensure!(
-                left.is_none_or(|left| left.metadata.uid != pod.metadata.uid),
+                !pods.get_opt(&name).await?.is_some_and(|found| same(&found)),
                 "it is still there"
             );
             Ok(())

@@ -143,7 +143,10 @@ async fn kill_on_the_way(cluster: &Cluster, feed: &Feed, simulator: &Simulator) 
         };
         say(format!("with {rows} rows committed, the {victim:?} is killed"));
         let pod = workload::await_ready_pod(cluster, namespace, &selector, Duration::from_secs(120)).await?;
-        process::kill(cluster, &pod).await?;
+        match victim {
+            Victim::Processor => process::kill(cluster, &pod).await?,
+            Victim::Broker => process::kill_and_remove(cluster, &pod).await?,
+        }
     }
     workload::await_ready_pod(
         cluster,
