@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::tools;
 use crate::workspace::Workspace;
 
-const CRD_COPIES: &[&str] = &["crds/stockfeeds.yaml", "helm/stockfeed/crds/stockfeeds.yaml"];
+const CRD_COPIES: [&str; 2] = ["crds/stockfeeds.yaml", "helm/stockfeed/crds/stockfeeds.yaml"];
 const MANIFESTS: &str = "manifests/install.yaml";
 const CHART: &str = "helm/stockfeed";
 
@@ -52,6 +52,18 @@ pub fn crds(workspace: &Workspace, progress: &Progress, check: bool) -> Result<(
     )?;
     for copy in CRD_COPIES {
         put(&workspace.path(copy), &crd, check, "cargo xtask crds")?;
+    }
+    Ok(())
+}
+
+/// Fails when the chart's copy of the CRD is not the CRD.
+pub fn copies(workspace: &Workspace) -> Result<()> {
+    let read = |path: &str| {
+        fs::read_to_string(workspace.path(path)).with_context(|| format!("failed to read {path}"))
+    };
+    let [original, copy] = CRD_COPIES;
+    if read(original)? != read(copy)? {
+        bail!("{copy} differs from {original}; run `cargo xtask crds`");
     }
     Ok(())
 }

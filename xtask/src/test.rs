@@ -145,8 +145,10 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
             "warnings",
         ],
     );
-    suite.step("CRD is up to date", || {
-        generated::crds(workspace, progress, true).map(|()| String::new())
+    // That it is what the types say, a unit test of the operator checks: to generate it here as well would compile the
+    // operator once more, with its own choice of features.
+    suite.step("copies of the CRD are equal", || {
+        generated::copies(workspace).map(|()| String::new())
     });
     if workspace.find_program("cargo-deny").is_some() {
         let deny = || {
