@@ -145,9 +145,9 @@ async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Re
     let queue = bench.feed.queue(1, 0);
     let other = json!({"x-queue-type": "quorum", "x-max-length": 5});
     let exchange = bench.feed.exchange();
-    bench.server.declare(&exchange, &queue, "0.#", other).await?;
+    bench.server.declare(&exchange, &queue, "1-0.#", other).await?;
     let message = json!({
-        "properties": {"delivery_mode": 2}, "routing_key": "0.AAPL", "payload": "[]", "payload_encoding": "string",
+        "properties": {"delivery_mode": 2}, "routing_key": "1-0.AAPL", "payload": "[]", "payload_encoding": "string",
     });
     let publish = bench.path("exchanges", &format!("{exchange}/publish"));
     bench

@@ -128,7 +128,7 @@ impl Topology {
         let partition = |partition| QueueSpec {
             name: feed.queue(queues.generation, partition),
             arguments: partition_arguments(&dead),
-            binding: Some(binding_key(partition)),
+            binding: Some(binding_key(queues.generation, partition)),
         };
         Self {
             exchange: feed.exchange(),

@@ -57,6 +57,7 @@ pub fn processor(feed: &ValidatedFeed) -> ProcessorConfig {
         out_of_orderness: feed.out_of_orderness,
         allowed_lateness: feed.allowed_lateness,
         max_future: MAX_FUTURE,
+        max_age: None,
         gap_timeout: GAP_TIMEOUT,
         batch: BatchConfig::default(),
         broker_directory: BROKER_DIRECTORY.into(),

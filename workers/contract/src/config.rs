@@ -94,6 +94,9 @@ pub struct ProcessorConfig {
     /// A tick further in the future than this is quarantined.
     #[serde(with = "duration")]
     pub max_future: Duration,
+    /// A tick older than this is quarantined; `None` takes everything since 1970.
+    #[serde(with = "duration::optional", default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
     /// A hole in a publisher's sequence that is older than this is a gap, and reported as one.
     #[serde(with = "duration")]
     pub gap_timeout: Duration,

@@ -19,6 +19,9 @@ pub struct InvalidTime {
 }
 
 impl EventTime {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
     /// From microseconds since the epoch; `None` outside the years -9999 to 9999.
     #[must_use]
     pub fn from_microseconds(microseconds: i64) -> Option<Self> {

@@ -160,22 +160,23 @@ impl TryFrom<Unchecked> for FeedName {
     }
 }
 
-/// The routing key of a message with ticks of one symbol: `<partition>.<symbol>`, so anyone may bind `*.AAPL`.
+/// The routing key of a message with ticks of one symbol: `<generation>-<partition>.<symbol>`, so anyone may bind `*.AAPL`.
+/// The generation is part of the first word, so that queues of two generations on one exchange never get the same message.
 #[must_use]
-pub fn routing_key(partition: u16, symbol: &Symbol) -> String {
-    format!("{partition}.{symbol}")
+pub fn routing_key(generation: u32, partition: u16, symbol: &Symbol) -> String {
+    format!("{generation}-{partition}.{symbol}")
 }
 
 /// The routing key of a heartbeat.
 #[must_use]
-pub fn heartbeat_routing_key(partition: u16) -> String {
-    format!("{partition}.{HEARTBEAT_KEY}")
+pub fn heartbeat_routing_key(generation: u32, partition: u16) -> String {
+    format!("{generation}-{partition}.{HEARTBEAT_KEY}")
 }
 
 /// The binding key of a partition's queue: everything of that partition.
 #[must_use]
-pub fn binding_key(partition: u16) -> String {
-    format!("{partition}.#")
+pub fn binding_key(generation: u32, partition: u16) -> String {
+    format!("{generation}-{partition}.#")
 }
 
 fn is_label(text: &str) -> bool {
@@ -207,7 +208,9 @@ mod tests {
         assert_eq!(tech.schema(), "markets_tech");
         assert_eq!(tech.writer_role(), "markets_tech_writer");
         assert_eq!(tech.reader_role(), "markets_tech_reader");
-        assert_eq!(routing_key(2, &"BRK.B".parse().unwrap()), "2.BRK.B");
+        assert_eq!(routing_key(3, 2, &"BRK.B".parse().unwrap()), "3-2.BRK.B");
+        assert_eq!(heartbeat_routing_key(3, 2), "3-2.heartbeat");
+        assert_eq!(binding_key(3, 2), "3-2.#");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub mod header {
     pub const SEQUENCE: &str = "sequence";
     /// On a heartbeat: nothing older will follow. RFC 3339.
     pub const EVENT_TIME: &str = "event_time";
+    /// When the publisher first sent the message: microseconds since the epoch, a long. Optional; the processor measures the
+    /// time to the commit from it.
+    pub const PUBLISHED_AT: &str = "published_at";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
 }

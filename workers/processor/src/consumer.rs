@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::{
     board::{self, Board, Commit},
     decode::{self, Decoded, Rules},
+    fault,
     metrics::Metrics,
     store::{self, Change, PartitionId, Store},
 };
@@ -106,7 +107,13 @@ pub async fn consume(
 ) -> Result<(), Error> {
     let config = &context.config;
     let queue = config.feed.queue(id.generation, id.partition);
-    let rules = Rules::new(&config.symbols, id.partition, partitions, config.max_future);
+    let rules = Rules::new(
+        &config.symbols,
+        id.partition,
+        partitions,
+        config.max_future,
+        config.max_age,
+    );
     let settings = engine::partition::Settings {
         widths: config.windows.clone(),
         out_of_orderness: config.out_of_orderness,
@@ -279,12 +286,14 @@ impl Task<'_> {
                     _ => {}
                 }
             }
+            fault::point!("before_ack");
             let options = BasicAckOptions { multiple: true };
             let acknowledged = channel.basic_ack(last_tag, options).await.map_err(Box::new);
             acknowledged.context(BrokerSnafu {
                 action: "acknowledge to",
                 queue: &self.queue,
             })?;
+            fault::point!("during_ack");
         }
     }
 
@@ -495,6 +504,7 @@ impl Task<'_> {
 }
 
 fn receive(rules: &Rules, batch: &mut Batch, delivery: &Delivery) {
+    fault::point!("before_decode");
     let now: EventTime = service::clock::event_time();
     batch.push(
         decode::decode(rules, &delivery.properties, &delivery.data, now),

@@ -21,18 +21,29 @@ use uuid::Uuid;
 pub struct Rules {
     symbols: BTreeSet<Symbol>,
     max_future: Duration,
+    max_age: Option<Duration>,
 }
 
 impl Rules {
     /// The rules of one partition: the feed's symbols that hash to it.
     #[must_use]
-    pub fn new(symbols: &[Symbol], partition: u16, partitions: u16, max_future: Duration) -> Self {
+    pub fn new(
+        symbols: &[Symbol],
+        partition: u16,
+        partitions: u16,
+        max_future: Duration,
+        max_age: Option<Duration>,
+    ) -> Self {
         let symbols = symbols
             .iter()
             .filter(|symbol| partition_of(symbol, partitions) == partition)
             .cloned()
             .collect();
-        Self { symbols, max_future }
+        Self {
+            symbols,
+            max_future,
+            max_age,
+        }
     }
 
     /// The partition's symbols.
@@ -142,11 +153,18 @@ fn check(rules: &Rules, tick: &Tick, now: EventTime) -> Result<(), Rejected> {
 }
 
 fn in_range(rules: &Rules, time: EventTime, now: EventTime) -> Result<EventTime, Rejected> {
-    if time.as_microseconds() < 0 || time > now.saturating_add(rules.max_future) {
+    if time > now.saturating_add(rules.max_future) {
         let detail = format!(
-            "event_time {time} is before 1970 or more than {} s ahead",
+            "event_time {time} is more than {} s ahead",
             rules.max_future.as_secs()
         );
+        return Err(Rejected::new(RejectReason::TimeOutOfRange, detail));
+    }
+    let oldest = rules
+        .max_age
+        .map_or(EventTime::EPOCH, |age| now.saturating_sub(age));
+    if time < oldest.max(EventTime::EPOCH) {
+        let detail = format!("event_time {time} is before {oldest}");
         return Err(Rejected::new(RejectReason::TimeOutOfRange, detail));
     }
     Ok(time)

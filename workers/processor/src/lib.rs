@@ -11,6 +11,7 @@ pub mod api;
 pub mod board;
 pub mod consumer;
 pub mod decode;
+mod fault;
 pub mod metrics;
 pub mod run;
 pub mod store;

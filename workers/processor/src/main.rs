@@ -22,6 +22,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Arguments { common, instance } = Arguments::parse();
+    // Reads which fault points are set; nothing without feature `fault-points`.
+    let _scenario = fail::FailScenario::setup();
     let CommonArguments {
         config,
         log,

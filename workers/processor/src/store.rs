@@ -24,7 +24,7 @@ use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::decode::Refused;
+use crate::{decode::Refused, fault};
 
 mod candles;
 mod copy;
@@ -258,6 +258,7 @@ impl Store {
         } = change;
         self.make_weeks(connection, effects).await?;
         let (generation, partition) = self.key();
+        fault::point!("before_begin");
         let mut transaction = connection.begin().await.context(DatabaseSnafu {
             action: "begin a transaction",
         })?;
@@ -289,8 +290,10 @@ impl Store {
         if updated.rows_affected() != 1 {
             return self.fenced();
         }
+        fault::point!("after_begin");
         if !effects.ticks.is_empty() {
             copy::ticks(&mut transaction, &effects.ticks).await?;
+            fault::point!("after_copy");
         }
         if !effects.candles.is_empty() {
             candles::merge(&mut transaction, &effects.candles, state.watermark()).await?;
@@ -310,10 +313,13 @@ impl Store {
         if !gaps.is_empty() {
             side::gaps(&mut transaction, generation, partition, gaps).await?;
         }
+        fault::point!("before_commit");
         transaction
             .commit()
             .await
-            .context(DatabaseSnafu { action: "commit" })
+            .context(DatabaseSnafu { action: "commit" })?;
+        fault::point!("after_commit");
+        Ok(())
     }
 
     /// Makes the partitions of `stock_data` that the ticks need, in transactions of their own.

@@ -89,7 +89,7 @@ pub async fn start(config: ProducerConfig, token: CancellationToken) -> anyhow::
         source,
         symbols: symbols.clone(),
         interval,
-        composer: Composer::new(publisher, queues.partitions),
+        composer: Composer::new(publisher, queues),
         publisher: Publisher::new(
             feed,
             broker_directory,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{
+    config::QueueGeneration,
     event_time::EventTime,
     names::{heartbeat_routing_key, routing_key},
     partition::partition_of,
@@ -33,6 +34,8 @@ pub struct Outgoing {
     pub message_id: String,
     /// W3C trace context.
     pub traceparent: String,
+    /// When it was composed, which is when it was first sent, but for a broker that is away.
+    pub published_at: EventTime,
     /// The body.
     pub body: Vec<u8>,
     /// Of a heartbeat: nothing older will follow.
@@ -51,6 +54,7 @@ pub struct Fingerprint {
 #[derive(Debug)]
 pub struct Composer {
     publisher: Uuid,
+    generation: u32,
     /// The last number of each partition.
     sequences: Vec<u64>,
     /// The last bound of each partition.
@@ -97,9 +101,14 @@ impl From<&Tick> for Fingerprint {
 impl Composer {
     /// The start of a publisher's run.
     #[must_use]
-    pub fn new(publisher: Uuid, partitions: u16) -> Self {
+    pub fn new(publisher: Uuid, queues: QueueGeneration) -> Self {
+        let QueueGeneration {
+            generation,
+            partitions,
+        } = queues;
         Self {
             publisher,
+            generation,
             sequences: vec![0; usize::from(partitions)],
             bounds: vec![None; usize::from(partitions)],
             last: BTreeMap::new(),
@@ -112,8 +121,8 @@ impl Composer {
         self.publisher
     }
 
-    /// Composes the messages of one fetch: ticks by partition and symbol, then heartbeats.
-    pub fn compose(&mut self, fetched: &Fetched, trace: Trace) -> Composed {
+    /// Composes the messages of one fetch at this moment: ticks by partition and symbol, then heartbeats.
+    pub fn compose(&mut self, fetched: &Fetched, trace: Trace, now: EventTime) -> Composed {
         let mut composed = Composed::default();
         let mut groups: BTreeMap<(u16, &Symbol), Vec<&Tick>> = BTreeMap::new();
         for tick in &fetched.ticks {
@@ -131,21 +140,21 @@ impl Composer {
                 let chunk: Vec<Tick> = chunk.iter().map(|tick| (*tick).clone()).collect();
                 let message = self.number(
                     partition,
-                    routing_key(partition, symbol),
+                    routing_key(self.generation, partition, symbol),
                     encode(&chunk),
                     None,
-                    trace,
+                    (trace, now),
                 );
                 composed.messages.push(message);
             }
         }
-        self.heartbeats(fetched, trace, &mut composed.messages);
+        self.heartbeats(fetched, (trace, now), &mut composed.messages);
         composed
     }
 
     /// A heartbeat for each partition whose bound advanced. A partition of which a symbol's quote may still be on its way,
     /// because a request failed, gets none: the promise would not be true.
-    fn heartbeats(&mut self, fetched: &Fetched, trace: Trace, messages: &mut Vec<Outgoing>) {
+    fn heartbeats(&mut self, fetched: &Fetched, origin: (Trace, EventTime), messages: &mut Vec<Outgoing>) {
         let Some(bound) = fetched.bound else {
             return;
         };
@@ -163,8 +172,8 @@ impl Composer {
                 continue;
             }
             *last = Some(bound);
-            let key = heartbeat_routing_key(partition);
-            messages.push(self.number(partition, key, encode(&[]), Some(bound), trace));
+            let key = heartbeat_routing_key(self.generation, partition);
+            messages.push(self.number(partition, key, encode(&[]), Some(bound), origin));
         }
     }
 
@@ -174,7 +183,7 @@ impl Composer {
         routing_key: String,
         body: Vec<u8>,
         bound: Option<EventTime>,
-        trace: Trace,
+        (trace, published_at): (Trace, EventTime),
     ) -> Outgoing {
         let sequence = &mut self.sequences[usize::from(partition)];
         *sequence += 1;
@@ -184,6 +193,7 @@ impl Composer {
             routing_key,
             message_id: format!("{}/{partition}/{sequence}", self.publisher),
             traceparent: trace.parent(),
+            published_at,
             body,
             bound,
         }

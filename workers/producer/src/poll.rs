@@ -152,7 +152,7 @@ impl<S: QuoteSource> Poller<S> {
             id: rand::random::<u128>().max(1),
             span: rand::random::<u64>().max(1),
         };
-        let composed = self.composer.compose(&fetched, trace);
+        let composed = self.composer.compose(&fetched, trace, clock::event_time());
         self.count(&fetched, composed.ticks, composed.unchanged);
         log_failures(&fetched, before.problem.map(|problem| problem.reason));
         debug!(

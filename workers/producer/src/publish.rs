@@ -432,6 +432,8 @@ impl Publisher {
             header::TRACEPARENT.into(),
             AMQPValue::LongString(traceparent.into()),
         );
+        let published_at = message.published_at.as_microseconds();
+        headers.insert(header::PUBLISHED_AT.into(), AMQPValue::LongLongInt(published_at));
         if let Some(bound) = message.bound {
             let bound = bound.to_string();
             headers.insert(header::EVENT_TIME.into(), AMQPValue::LongString(bound.into()));

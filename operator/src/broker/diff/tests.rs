@@ -92,7 +92,7 @@ type Change = fn(&mut Observed);
 #[case::extra_argument(|broker: &mut Observed| drop(argument(broker).insert("x-max-length".into(), json!(5))), "ticks.1.0 exists with another x-max-length")]
 #[case::missing_argument(|broker: &mut Observed| drop(argument(broker).remove("x-single-active-consumer")), "another x-single-active-consumer")]
 #[case::binding(|broker: &mut Observed| drop(broker.bindings.pop()), "the binding 1.# of queue")]
-#[case::binding_of_another_key(|broker: &mut Observed| broker.bindings[0].routing_key = "0.AAPL".into(), "the binding 0.# of queue")]
+#[case::binding_of_another_key(|broker: &mut Observed| broker.bindings[0].routing_key = "1-0.AAPL".into(), "the binding 1-0.# of queue")]
 #[case::user(|broker: &mut Observed| broker.user = None, "the user was missing")]
 #[case::password(|broker: &mut Observed| broker.user.as_mut().unwrap().password_hash = password::hash(&"other".into()), "another password")]
 #[case::permissions(|broker: &mut Observed| broker.permissions.as_mut().unwrap().write = ".*".into(), "permissions")]

@@ -42,11 +42,11 @@ prop_compose! {
     fn processor()(
         feed in feed(), symbols in symbols(), windows in subsequence(WindowWidth::ALL.to_vec(), 1..=12),
         generations in btree_set(1_u32.., 1..3), partitions in 1..=MAX_PARTITIONS,
-        out_of_orderness in time(0), allowed_lateness in time(0), max_future in time(0), gap_timeout in time(0),
+        out_of_orderness in time(0), allowed_lateness in time(0), max_future in time(0), max_age in proptest::option::of(time(0)), gap_timeout in time(0),
         max_messages in 1_u16.., max_bytes in 1_u32.., linger in time(0), port: u16,
     ) -> ProcessorConfig {
         ProcessorConfig {
-            feed, symbols, windows, out_of_orderness, allowed_lateness, max_future, gap_timeout,
+            feed, symbols, windows, out_of_orderness, allowed_lateness, max_future, max_age, gap_timeout,
             queues: generations.into_iter().map(|generation| QueueGeneration { generation, partitions }).collect(),
             batch: BatchConfig { max_messages, max_bytes, linger },
             broker_directory: "/etc/stockfeed/broker".into(),

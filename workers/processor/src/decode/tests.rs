@@ -9,7 +9,7 @@ fn now() -> EventTime {
 }
 
 fn rules() -> Rules {
-    Rules::new(&["AAPL".parse().unwrap()], 0, 1, Duration::from_secs(3_600))
+    Rules::new(&["AAPL".parse().unwrap()], 0, 1, Duration::from_secs(3_600), None)
 }
 
 fn properties(headers: &[(&str, AMQPValue)]) -> AMQPProperties {
@@ -145,7 +145,7 @@ fn every_rule_has_its_reason() {
 fn a_symbol_of_another_partition_is_refused() {
     let symbols = ["AAPL".parse().unwrap()];
     let home = partition_of(&symbols[0], 4);
-    let elsewhere = Rules::new(&symbols, (home + 1) % 4, 4, Duration::ZERO);
+    let elsewhere = Rules::new(&symbols, (home + 1) % 4, 4, Duration::ZERO, None);
     let decoded = decode(
         &elsewhere,
         &numbered(1),

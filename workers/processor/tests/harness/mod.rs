@@ -80,7 +80,7 @@ impl Harness {
                 .declare(
                     &feed.exchange(),
                     &feed.queue(1, partition),
-                    &names::binding_key(partition),
+                    &names::binding_key(1, partition),
                     arguments,
                 )
                 .await?;
@@ -104,6 +104,7 @@ impl Harness {
             out_of_orderness: Duration::from_secs(5),
             allowed_lateness: Duration::from_secs(3_600),
             max_future: Duration::from_secs(3_600),
+            max_age: None,
             gap_timeout: Duration::from_secs(1),
             batch: BatchConfig {
                 max_messages: 20,
@@ -148,7 +149,7 @@ impl Harness {
             .with_content_type(tick::CONTENT_TYPE.into())
             .with_type(kind.into())
             .with_headers(headers);
-        let key = format!("{partition}.any");
+        let key = format!("1-{partition}.any");
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()

@@ -6,6 +6,7 @@ use crate::source::{Failure, SourceError};
 
 const PARTITIONS: u16 = 4;
 const TRACE: Trace = Trace { id: 1, span: 2 };
+const NOW: EventTime = EventTime::EPOCH;
 
 fn tick(symbol: &str, second: i64, price: &str) -> Tick {
     Tick {
@@ -34,7 +35,13 @@ fn fetched(ticks: Vec<Tick>, bound: Option<i64>) -> Fetched {
 }
 
 fn composer() -> Composer {
-    Composer::new(Uuid::from_u128(7), PARTITIONS)
+    Composer::new(
+        Uuid::from_u128(7),
+        QueueGeneration {
+            generation: 1,
+            partitions: PARTITIONS,
+        },
+    )
 }
 
 fn keys(composed: &Composed) -> Vec<(String, u64)> {
@@ -49,16 +56,16 @@ fn ticks_come_first_then_a_heartbeat_for_every_partition() {
     let mut composer = composer();
     // MSFT is of partition 1, IBM of 2, AAPL and GOOG of 3.
     let ticks = ["AAPL", "GOOG", "IBM", "MSFT"].map(|symbol| tick(symbol, 10, "1"));
-    let composed = composer.compose(&fetched(ticks.to_vec(), Some(10)), TRACE);
+    let composed = composer.compose(&fetched(ticks.to_vec(), Some(10)), TRACE, NOW);
     let expected = [
-        ("1.MSFT", 1),
-        ("2.IBM", 1),
-        ("3.AAPL", 1),
-        ("3.GOOG", 2),
-        ("0.heartbeat", 1),
-        ("1.heartbeat", 2),
-        ("2.heartbeat", 2),
-        ("3.heartbeat", 3),
+        ("1-1.MSFT", 1),
+        ("1-2.IBM", 1),
+        ("1-3.AAPL", 1),
+        ("1-3.GOOG", 2),
+        ("1-0.heartbeat", 1),
+        ("1-1.heartbeat", 2),
+        ("1-2.heartbeat", 2),
+        ("1-3.heartbeat", 3),
     ];
     assert_eq!(
         keys(&composed),
@@ -84,7 +91,7 @@ fn the_same_quote_is_not_published_twice() {
     let mut compose = |second, price, volume| {
         let mut tick = tick("AAPL", second, price);
         tick.volume = volume;
-        let composed = composer.compose(&fetched(vec![tick], None), TRACE);
+        let composed = composer.compose(&fetched(vec![tick], None), TRACE, NOW);
         (composed.ticks, composed.unchanged)
     };
     assert_eq!(compose(10, "1.5", Some(1)), (1, 0));
@@ -106,7 +113,12 @@ fn the_same_quote_is_not_published_twice() {
 #[test]
 fn a_bound_that_does_not_advance_makes_no_heartbeat() {
     let mut composer = composer();
-    let mut heartbeats = |bound| composer.compose(&fetched(vec![], bound), TRACE).messages.len();
+    let mut heartbeats = |bound| {
+        composer
+            .compose(&fetched(vec![], bound), TRACE, NOW)
+            .messages
+            .len()
+    };
     assert_eq!(heartbeats(Some(10)), 4);
     assert_eq!(heartbeats(Some(10)), 0);
     assert_eq!(heartbeats(Some(9)), 0);
@@ -128,12 +140,12 @@ fn a_partition_with_a_symbol_in_doubt_gets_no_heartbeat() {
     let refused = SourceError::PaymentRequired {
         message: String::new(),
     };
-    let composed = composer.compose(&with(SourceError::ServerError { status: 500 }), TRACE);
+    let composed = composer.compose(&with(SourceError::ServerError { status: 500 }), TRACE, NOW);
     assert_eq!(keys(&composed).len(), 3);
-    let composed = composer.compose(&with(refused), TRACE);
+    let composed = composer.compose(&with(refused), TRACE, NOW);
     assert_eq!(
         keys(&composed),
-        [("3.heartbeat".to_owned(), 1)],
+        [("1-3.heartbeat".to_owned(), 1)],
         "what the plan excludes is not on its way"
     );
 }
@@ -141,7 +153,7 @@ fn a_partition_with_a_symbol_in_doubt_gets_no_heartbeat() {
 #[test]
 fn many_ticks_of_a_symbol_are_split() {
     let ticks = (0..250).map(|second| tick("AAPL", 1_000 + second, "1")).collect();
-    let composed = composer().compose(&fetched(ticks, None), TRACE);
+    let composed = composer().compose(&fetched(ticks, None), TRACE, NOW);
     let sizes: Vec<_> = composed
         .messages
         .iter()
@@ -169,7 +181,7 @@ proptest! {
                 }
             }
             let ticks = quotes.iter().map(|(symbol, second)| tick(symbol, *second, "1")).collect();
-            let composed = composer.compose(&fetched(ticks, bound), TRACE);
+            let composed = composer.compose(&fetched(ticks, bound), TRACE, NOW);
             let mut seen: BTreeMap<String, Vec<i64>> = BTreeMap::new();
             for message in &composed.messages {
                 let sequence = &mut sequences[usize::from(message.partition)];

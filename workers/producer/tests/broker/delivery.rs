@@ -67,7 +67,7 @@ async fn what_the_simulator_served_is_what_arrives() {
         let is_heartbeat = message.header("event_time").is_some();
         assert_eq!(ticks.is_empty(), is_heartbeat);
         let word = ticks.first().map_or("heartbeat", |tick| tick.symbol.as_str());
-        assert_eq!(message.routing_key, format!("{}.{word}", message.partition));
+        assert_eq!(message.routing_key, format!("1-{}.{word}", message.partition));
         assert!(
             ticks
                 .iter()

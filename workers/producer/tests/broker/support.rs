@@ -102,7 +102,12 @@ impl Feed {
         let arguments = json!({ "x-queue-type": "quorum", "x-single-active-consumer": true });
         let queue = self.feed.queue(1, partition);
         self.broker
-            .declare(&self.feed.exchange(), &queue, &binding_key(partition), arguments)
+            .declare(
+                &self.feed.exchange(),
+                &queue,
+                &binding_key(1, partition),
+                arguments,
+            )
             .await
             .unwrap();
     }
