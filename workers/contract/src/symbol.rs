@@ -38,17 +38,25 @@ impl FromStr for Symbol {
     type Err = InvalidSymbol;
 
     fn from_str(text: &str) -> Result<Self, InvalidSymbol> {
-        let allowed =
-            |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b".^=-".contains(&byte);
-        if text.is_empty() || text.len() > MAX_LENGTH || !text.bytes().all(allowed) {
-            // The text may be anything somebody published: show no more of it than a symbol could have.
-            return InvalidSymbolSnafu {
-                text: text.chars().take(MAX_LENGTH + 1).collect::<String>(),
-            }
-            .fail();
-        }
+        check(text)?;
         Ok(Self(text.into()))
     }
+}
+
+/// Whether a text is a symbol.
+///
+/// # Errors
+/// When it is not; the error says what one is.
+pub fn check(text: &str) -> Result<(), InvalidSymbol> {
+    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b".^=-".contains(&byte);
+    if text.is_empty() || text.len() > MAX_LENGTH || !text.bytes().all(allowed) {
+        // The text may be anything somebody published: show no more of it than a symbol could have.
+        return InvalidSymbolSnafu {
+            text: text.chars().take(MAX_LENGTH + 1).collect::<String>(),
+        }
+        .fail();
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for Symbol {

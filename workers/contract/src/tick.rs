@@ -4,18 +4,15 @@
 //! `<publisher>/<partition>/<sequence>`; headers [`header`]. The body is a JSON array of ticks, or one tick.
 //! A heartbeat has an empty array and the header `event_time`: nothing older than it will follow.
 
-use std::borrow::Cow;
-
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 use snafu::Snafu;
 
-use crate::{
-    event_time::EventTime,
-    price::{InvalidPrice, Price, decimal},
-    symbol::Symbol,
-};
+use crate::{event_time::EventTime, price::Price, symbol::Symbol};
+
+mod decode;
+
+pub use decode::{Entry, TickRef, decode};
 
 /// The AMQP property `type`.
 pub const MESSAGE_TYPE: &str = "stockfeed.ticks.v1";
@@ -108,11 +105,13 @@ pub enum RejectReason {
     InvalidNumber,
     /// A text is too long or holds a NUL, which PostgreSQL cannot store.
     InvalidText,
+    /// The broker gave up on the message: it was delivered too often without an answer.
+    DeliveryLimit,
 }
 
 impl RejectReason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::UnknownType,
         Self::InvalidHeaders,
         Self::Undecodable,
@@ -125,6 +124,7 @@ impl RejectReason {
         Self::TimeOutOfRange,
         Self::InvalidNumber,
         Self::InvalidText,
+        Self::DeliveryLimit,
     ];
 
     /// The word for it in `quarantine.reason` and in metrics.
@@ -143,6 +143,7 @@ impl RejectReason {
             Self::TimeOutOfRange => "time_out_of_range",
             Self::InvalidNumber => "invalid_number",
             Self::InvalidText => "invalid_text",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 }
@@ -167,159 +168,11 @@ impl Rejected {
     }
 }
 
-/// One entry of a body: a tick, or the raw text of what is none with the reason.
-pub type Entry<'a> = Result<Tick, (Rejected, &'a str)>;
-
 /// Writes a body. An empty slice is a heartbeat's body.
 #[must_use]
 pub fn encode(ticks: &[Tick]) -> Vec<u8> {
     // Cannot fail: no map keys, no custom serializer that errs, and a Vec as writer.
     serde_json::to_vec(ticks).unwrap_or_default()
-}
-
-/// Reads a body: an array of ticks, or one tick. A tick that is wrong does not spoil its neighbours: each entry is a
-/// result of its own, in the body's order.
-///
-/// # Errors
-/// [`RejectReason::Undecodable`] when the body as a whole is neither a JSON array nor a JSON object.
-pub fn decode(body: &[u8]) -> Result<Vec<Entry<'_>>, Rejected> {
-    let undecodable =
-        |error: &dyn std::fmt::Display| Rejected::new(RejectReason::Undecodable, error.to_string());
-    let text = std::str::from_utf8(body).map_err(|error| undecodable(&error))?;
-    if text.trim_start().starts_with('[') {
-        let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| undecodable(&error))?;
-        return Ok(entries.into_iter().map(|entry| decode_one(entry.get())).collect());
-    }
-    let entry: &RawValue = serde_json::from_str(text).map_err(|error| undecodable(&error))?;
-    if !entry.get().starts_with('{') {
-        return Err(undecodable(&"neither an array nor an object"));
-    }
-    Ok(vec![decode_one(entry.get())])
-}
-
-fn decode_one(text: &str) -> Entry<'_> {
-    read(text).map_err(|rejected| (rejected, text))
-}
-
-/// A tick as it stands in the body: numbers stay text, so that no digit is lost on the way through a float.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, default)]
-    symbol: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    price: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    event_time: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    volume: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    market_cap: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    open: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    day_high: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    day_low: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    previous_close: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    change: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    change_percentage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    exchange: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    name: Option<Cow<'a, str>>,
-}
-
-fn read(text: &str) -> Result<Tick, Rejected> {
-    let wire: Wire<'_> = serde_json::from_str(text)
-        .map_err(|error| Rejected::new(RejectReason::Undecodable, error.to_string()))?;
-    let symbol = wire
-        .symbol
-        .ok_or_else(|| Rejected::new(RejectReason::InvalidSymbol, "symbol is missing"))?;
-    let symbol = symbol.parse().map_err(|error: crate::symbol::InvalidSymbol| {
-        Rejected::new(RejectReason::InvalidSymbol, error.to_string())
-    })?;
-    let time = wire
-        .event_time
-        .ok_or_else(|| Rejected::new(RejectReason::InvalidTime, "event_time is missing"))?;
-    let event_time = time.parse().map_err(|error: crate::event_time::InvalidTime| {
-        Rejected::new(RejectReason::InvalidTime, format!("event_time is {error}"))
-    })?;
-    Ok(Tick {
-        symbol,
-        price: price(wire.price)?,
-        event_time,
-        volume: volume(wire.volume)?,
-        market_cap: number("market_cap", wire.market_cap)?,
-        open: number("open", wire.open)?,
-        day_high: number("day_high", wire.day_high)?,
-        day_low: number("day_low", wire.day_low)?,
-        previous_close: number("previous_close", wire.previous_close)?,
-        change: number("change", wire.change)?,
-        change_percentage: number("change_percentage", wire.change_percentage)?,
-        exchange: short_text("exchange", wire.exchange)?,
-        name: short_text("name", wire.name)?,
-    })
-}
-
-fn price(raw: Option<&RawValue>) -> Result<Price, Rejected> {
-    let raw = raw.ok_or_else(|| Rejected::new(RejectReason::InvalidPrice, "price is missing"))?;
-    digits(raw).parse().map_err(|error: InvalidPrice| {
-        let reason = match error {
-            InvalidPrice::NotANumber => RejectReason::InvalidPrice,
-            InvalidPrice::NotPositive => RejectReason::PriceNotPositive,
-            InvalidPrice::OutOfRange => RejectReason::PriceOutOfRange,
-        };
-        Rejected::new(reason, format!("price: {error}"))
-    })
-}
-
-fn number(field: &'static str, raw: Option<&RawValue>) -> Result<Option<Decimal>, Rejected> {
-    raw.map(|raw| {
-        decimal(digits(raw)).ok_or_else(|| {
-            Rejected::new(
-                RejectReason::InvalidNumber,
-                format!("{field} is not a number of at most 28 digits"),
-            )
-        })
-    })
-    .transpose()
-}
-
-fn volume(raw: Option<&RawValue>) -> Result<Option<i64>, Rejected> {
-    let Some(value) = number("volume", raw)? else {
-        return Ok(None);
-    };
-    let whole = value.normalize();
-    let shares = i64::try_from(whole.mantissa())
-        .ok()
-        .filter(|shares| whole.scale() == 0 && *shares >= 0);
-    shares.map(Some).ok_or_else(|| {
-        Rejected::new(
-            RejectReason::InvalidNumber,
-            "volume is not a whole number of shares",
-        )
-    })
-}
-
-fn short_text(field: &'static str, text: Option<Cow<'_, str>>) -> Result<Option<String>, Rejected> {
-    match text {
-        Some(text) if text.len() > MAX_TEXT || text.contains('\0') => {
-            let detail = format!("{field} is longer than {MAX_TEXT} bytes or holds a NUL");
-            Err(Rejected::new(RejectReason::InvalidText, detail))
-        }
-        text => Ok(text.map(Cow::into_owned)),
-    }
-}
-
-/// The digits of a JSON number, or of a JSON string that holds one.
-fn digits(raw: &RawValue) -> &str {
-    let text = raw.get();
-    text.strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text)
 }
 
 #[cfg(test)]

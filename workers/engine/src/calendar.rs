@@ -22,11 +22,12 @@ pub struct Window {
     pub session_day: Date,
 }
 
-/// Assigns windows. Remembers the last calendar day it looked up: ticks come in order, nearly.
+/// Assigns windows. Remembers the last calendar day and the last window of each width: ticks come in order, nearly.
 #[derive(Clone)]
 pub struct Calendar {
     zone: TimeZone,
     day: Window,
+    last: [Window; WindowWidth::ALL.len()],
 }
 
 impl fmt::Debug for Calendar {
@@ -43,13 +44,33 @@ impl Default for Calendar {
         // The time zone database is compiled in; UTC would only be reached by a build without it, which tests exclude.
         let zone = TimeZone::get(EXCHANGE_ZONE).unwrap_or(TimeZone::UTC);
         let day = look_up(&zone, EventTime::from_timestamp(jiff::Timestamp::UNIX_EPOCH));
-        Self { zone, day }
+        // No moment lies in it, so each width is looked up at first.
+        let nowhere = Window {
+            start: EventTime::EPOCH,
+            end: EventTime::EPOCH,
+            session_day: day.session_day,
+        };
+        Self {
+            zone,
+            day,
+            last: [nowhere; WindowWidth::ALL.len()],
+        }
     }
 }
 
 impl Calendar {
     /// The window of a moment.
     pub fn window(&mut self, width: WindowWidth, time: EventTime) -> Window {
+        let last = self.last[width as usize];
+        if last.start <= time && time < last.end {
+            return last;
+        }
+        let window = self.compute(width, time);
+        self.last[width as usize] = window;
+        window
+    }
+
+    fn compute(&mut self, width: WindowWidth, time: EventTime) -> Window {
         if time < self.day.start || time >= self.day.end {
             self.day = look_up(&self.zone, time);
         }
@@ -159,7 +180,7 @@ mod tests {
                     let moment = EventTime::from_microseconds(*moment).unwrap();
                     let window = calendar.window(width, moment);
                     prop_assert!(window.start <= moment && moment < window.end);
-                    // The cached day changes nothing.
+                    // What is remembered changes nothing.
                     prop_assert_eq!(window, Calendar::default().window(width, moment));
                     // The first and the last moment have the same window; the next one has another, that follows at once.
                     let last = EventTime::from_microseconds(window.end.as_microseconds() - 1).unwrap();

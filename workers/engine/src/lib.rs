@@ -19,6 +19,7 @@
 
 pub mod calendar;
 pub mod candle;
+pub mod candles;
 pub mod key;
 pub mod partition;
 pub mod sequence;

@@ -1,15 +1,13 @@
 //! One partition: what has been committed, where its watermark stands, and what a message does to both.
 
-use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use contract::{event_time::EventTime, symbol::Symbol, tick::Tick, window::WindowWidth};
+use contract::{event_time::EventTime, price::Price, window::WindowWidth};
 
 use crate::{
     calendar::Calendar,
-    candle::PartialCandle,
+    candle::Observation,
+    candles::Candles,
     key::{MessageIdentity, TickKey},
     sequence::Sequences,
 };
@@ -25,26 +23,32 @@ pub struct Settings {
     pub allowed_lateness: Duration,
 }
 
-/// A message that passed the decoder. What was refused of it is not here, but its sequence is: it is dealt with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Publisher and sequence; `None` for messages that are taken at-least-once.
-    pub identity: Option<MessageIdentity>,
-    /// Its good ticks with their places in the body.
-    pub ticks: Vec<(u32, Tick)>,
-    /// A heartbeat's promise: nothing older will follow.
-    pub heartbeat: Option<EventTime>,
+/// A symbol's place in the list of whoever feeds the engine, which does not care for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SymbolId(pub u16);
+
+/// What event time needs to know of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Whose.
+    pub symbol: SymbolId,
+    /// The price.
+    pub price: Price,
+    /// When, at the exchange.
+    pub event_time: EventTime,
+    /// The day's running total of shares.
+    pub volume: Option<i64>,
 }
 
-/// What a batch of messages does to the database.
+/// What a batch of messages does to the database, beside its raw ticks.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// Rows of `stock_data`, in order of arrival.
-    pub ticks: Vec<Tick>,
     /// Parts of candles.
-    pub candles: BTreeMap<CandleKey, PartialCandle>,
+    pub candles: Candles,
     /// Ticks that are in no candle of a width, for being too late.
     pub late: Vec<LateTick>,
+    /// Ticks.
+    pub ticks: u64,
     /// Messages that were committed before.
     pub duplicates: u64,
     /// Messages that were not.
@@ -53,28 +57,26 @@ pub struct Effects {
     pub last_event_time: Option<EventTime>,
 }
 
-/// Which candle.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CandleKey {
-    /// Whose.
-    pub symbol: Symbol,
-    /// How wide.
-    pub width: WindowWidth,
-    /// Where it starts.
-    pub start: EventTime,
-}
-
 /// A tick that came after the allowed lateness of one of its windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateTick {
-    /// Its place in [`Effects::ticks`].
-    pub tick: usize,
+    /// The tick.
+    pub quote: Quote,
     /// The width whose candle it missed.
     pub width: WindowWidth,
     /// Where that candle starts.
     pub window_start: EventTime,
     /// The watermark that it was measured against.
     pub watermark: EventTime,
+}
+
+/// What becomes of a tick that is later than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lateness {
+    /// It is left out of the candle and kept as a late tick.
+    Judged,
+    /// It revises the candle all the same: somebody asked for it by name.
+    Forgiven,
 }
 
 /// Messages that were published and did not arrive.
@@ -88,24 +90,18 @@ pub struct Gap {
     pub last: u64,
 }
 
-/// Whether a message was new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observed {
-    /// It was, and its effects are noted.
-    New,
-    /// It is committed already; nothing happened.
-    Duplicate,
-}
-
 /// The state of a partition.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PartitionState {
-    settings: Settings,
+    widths: Vec<WindowWidth>,
+    out_of_orderness: Duration,
+    /// In microseconds.
+    allowed_lateness: i64,
     calendar: Calendar,
     publishers: HashMap<[u8; 16], Sequences>,
+    /// Publishers that miss a sequence.
+    holed: usize,
     watermark: Option<EventTime>,
-    /// The bound of messages without identity. Not stored: after a restart the watermark itself says enough.
-    unnumbered: Option<EventTime>,
 }
 
 impl PartitionState {
@@ -116,13 +112,23 @@ impl PartitionState {
         watermark: Option<EventTime>,
         publishers: impl IntoIterator<Item = ([u8; 16], Sequences)>,
     ) -> Self {
-        let publishers = publishers.into_iter().collect();
+        let Settings {
+            widths,
+            out_of_orderness,
+            allowed_lateness,
+        } = settings;
+        let publishers: HashMap<_, _> = publishers.into_iter().collect();
         Self {
-            settings,
+            widths,
+            out_of_orderness,
+            allowed_lateness: i64::try_from(allowed_lateness.as_micros()).unwrap_or(i64::MAX),
             calendar: Calendar::default(),
+            holed: publishers
+                .values()
+                .filter(|sequences| sequences.has_open_holes())
+                .count(),
             publishers,
             watermark,
-            unnumbered: None,
         }
     }
 
@@ -143,55 +149,98 @@ impl PartitionState {
         self.publishers.iter()
     }
 
-    /// Forgets a publisher that will publish no more.
-    pub fn forget(&mut self, publisher: &[u8; 16]) {
-        self.publishers.remove(publisher);
-    }
-
     /// Whether sequences are missing that hold the watermark back.
     #[must_use]
-    pub fn has_open_holes(&self) -> bool {
-        self.publishers
-            .values()
-            .any(|sequences| sequences.open_holes().next().is_some())
+    pub const fn has_open_holes(&self) -> bool {
+        self.holed > 0
     }
 
-    /// Takes in one message: drops it if it is committed, or notes its effects and moves the watermark.
-    pub fn observe(&mut self, message: Message, effects: &mut Effects) -> Observed {
-        let Message {
-            identity,
-            ticks,
-            heartbeat,
-        } = message;
-        if let Some(MessageIdentity { publisher, sequence }) = identity
-            && self
-                .publishers
+    /// Whether a message was taken in before. One without identity never was.
+    #[must_use]
+    pub fn contains(&self, identity: Option<MessageIdentity>) -> bool {
+        identity.is_some_and(|MessageIdentity { publisher, sequence }| {
+            self.publishers
                 .get(&publisher)
                 .is_some_and(|sequences| sequences.contains(sequence))
-        {
-            effects.duplicates += 1;
-            return Observed::Duplicate;
+        })
+    }
+
+    /// Folds one tick of a message into its windows. Its lateness is measured against the watermark before the message, so
+    /// call [`PartitionState::settle`] after the message's last tick.
+    pub fn fold(
+        &mut self,
+        quote: &Quote,
+        identity: Option<MessageIdentity>,
+        place: u32,
+        lateness: Lateness,
+        effects: &mut Effects,
+    ) {
+        let key = TickKey::new(quote.event_time, identity, place);
+        let observation = Observation::new(quote, key);
+        let first_slot = usize::from(quote.symbol.0) * self.widths.len();
+        for (number, width) in self.widths.iter().enumerate() {
+            let window = self.calendar.window(*width, quote.event_time);
+            let closes = window.end.as_microseconds().saturating_add(self.allowed_lateness);
+            match self.watermark {
+                Some(watermark) if closes <= watermark.as_microseconds() && lateness == Lateness::Judged => {
+                    effects.late.push(LateTick {
+                        quote: *quote,
+                        width: *width,
+                        window_start: window.start,
+                        watermark,
+                    });
+                }
+                watermark => {
+                    let after_end = watermark.is_some_and(|watermark| window.end <= watermark);
+                    effects.candles.fold(
+                        first_slot + number,
+                        (quote.symbol, *width),
+                        window,
+                        &observation,
+                        after_end,
+                    );
+                }
+            }
         }
+        effects.ticks += 1;
+    }
+
+    /// Takes a message in: it is committed from now on, and moves the watermark. `newest` is the latest event time of its
+    /// ticks, `heartbeat` its promise that nothing older will follow.
+    pub fn settle(
+        &mut self,
+        identity: Option<MessageIdentity>,
+        newest: Option<EventTime>,
+        heartbeat: Option<EventTime>,
+        effects: &mut Effects,
+    ) {
         effects.messages += 1;
-        let newest = ticks.iter().map(|(_, tick)| tick.event_time).max();
-        for (place, tick) in ticks {
-            self.fold(tick, identity, place, effects);
-        }
         effects.last_event_time = effects.last_event_time.max(newest);
         let bound = newest
-            .map(|time| time.saturating_sub(self.settings.out_of_orderness))
+            .map(|time| time.saturating_sub(self.out_of_orderness))
             .max(heartbeat);
-        match identity {
-            Some(MessageIdentity { publisher, sequence }) => {
-                self.publishers
-                    .entry(publisher)
-                    .or_default()
-                    .insert(sequence, bound);
+        let Some(MessageIdentity { publisher, sequence }) = identity else {
+            // Of messages that are not numbered none can be known to be missing.
+            if self.holed == 0 {
+                self.watermark = self.watermark.max(bound);
             }
-            None => self.unnumbered = self.unnumbered.max(bound),
+            return;
+        };
+        let sequences = self.publishers.entry(publisher).or_default();
+        let had_holes = sequences.has_open_holes();
+        sequences.insert(sequence, bound);
+        match (had_holes, sequences.has_open_holes()) {
+            (false, true) => self.holed += 1,
+            (true, false) => {
+                self.holed -= 1;
+                // What others let the watermark go to had to wait for this one.
+                self.advance();
+            }
+            (false, false) if self.holed == 0 => {
+                self.watermark = self.watermark.max(sequences.settled_bound());
+            }
+            _ => {}
         }
-        self.advance();
-        Observed::New
     }
 
     /// Gives up the holes there are, so that they hold the watermark back no longer. The caller decides when they have
@@ -206,47 +255,15 @@ impl PartitionState {
             }));
             sequences.abandon_holes();
         }
+        self.holed = 0;
         self.advance();
         gaps
-    }
-
-    fn fold(&mut self, tick: Tick, identity: Option<MessageIdentity>, place: u32, effects: &mut Effects) {
-        let key = TickKey::new(tick.event_time, identity, place);
-        for width in &self.settings.widths {
-            let window = self.calendar.window(*width, tick.event_time);
-            let closes = window.end.saturating_add(self.settings.allowed_lateness);
-            match self.watermark {
-                Some(watermark) if closes <= watermark => {
-                    let (tick, width) = (effects.ticks.len(), *width);
-                    effects.late.push(LateTick {
-                        tick,
-                        width,
-                        window_start: window.start,
-                        watermark,
-                    });
-                }
-                watermark => {
-                    let after_end = watermark.is_some_and(|watermark| window.end <= watermark);
-                    let part = PartialCandle::of(&tick, key, window, after_end);
-                    let candle = CandleKey {
-                        symbol: tick.symbol.clone(),
-                        width: *width,
-                        start: window.start,
-                    };
-                    match effects.candles.entry(candle) {
-                        Entry::Occupied(mut entry) => entry.get_mut().merge(&part),
-                        Entry::Vacant(entry) => drop(entry.insert(part)),
-                    }
-                }
-            }
-        }
-        effects.ticks.push(tick);
     }
 
     /// Moves the watermark as far as the messages allow. It stands still while any publisher misses a sequence: what is
     /// missing may hold older ticks, whoever sends next.
     fn advance(&mut self) {
-        if self.has_open_holes() {
+        if self.holed > 0 {
             return;
         }
         let settled = self
@@ -254,7 +271,7 @@ impl PartitionState {
             .values()
             .filter_map(Sequences::settled_bound)
             .max();
-        self.watermark = self.watermark.max(settled).max(self.unnumbered);
+        self.watermark = self.watermark.max(settled);
     }
 }
 

@@ -128,6 +128,12 @@ impl Sequences {
             .filter(|(first, last)| first <= last && *last > self.abandoned)
     }
 
+    /// Whether sequences are missing that hold the watermark back.
+    #[must_use]
+    pub fn has_open_holes(&self) -> bool {
+        self.open_holes().next().is_some()
+    }
+
     /// Gives up all holes there are now. What arrives in one later is still new.
     pub fn abandon_holes(&mut self) {
         if let Some(last) = self.open_holes().map(|(_, last)| last).max() {

@@ -6,16 +6,24 @@ use std::{
 };
 
 use contract::event_time::EventTime;
-use engine::partition::PartitionState;
+use engine::{partition::PartitionState, sequence::Sequences};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::PartitionId;
+use crate::{
+    activity::{Activity, Shares},
+    batch::{Batch, Change},
+    committer::seconds_between,
+    metrics::Metrics,
+    store::PartitionId,
+};
 
 /// Commits that are remembered, over all partitions.
-const COMMITS: usize = 100;
+const CHECKPOINTS: usize = 100;
 /// Errors that are remembered.
 const ERRORS: usize = 20;
+/// Publishers that are shown of a partition, newest first: each restart of a producer is one.
+const PUBLISHERS: usize = 20;
 
 /// Shared by the partition tasks and the HTTP API.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +32,14 @@ pub struct Board(Arc<Mutex<State>>);
 /// The answer to `GET /state`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct State {
+    /// The feed, `namespace/name`.
+    pub feed: String,
+    /// This replica's name.
+    pub instance: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// When it was started.
+    pub started_at: Option<EventTime>,
     /// Whether the broker is connected.
     pub broker_connected: bool,
     /// Queues that are being consumed, actively or waiting.
@@ -32,28 +48,78 @@ pub struct State {
     pub queues: usize,
     /// Whether the last attempt to use the database succeeded.
     pub database_ok: bool,
-    /// The partitions that this replica has been active for, `generation.partition`.
+    /// The partitions that this replica owns, by `generation.partition`.
     pub partitions: BTreeMap<String, Partition>,
     /// The last commits, newest first. Every commit is a checkpoint: state and effect in one transaction.
-    pub commits: VecDeque<Commit>,
+    pub checkpoints: VecDeque<Checkpoint>,
     /// The last errors, newest first, each with its root cause first.
     pub errors: VecDeque<Failure>,
 }
 
-/// One partition.
+/// One partition, as it is committed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Partition {
+    /// Since when this replica owns it.
+    pub claimed_at: EventTime,
+    /// The number of the last commit, over all owners there were.
+    pub checkpoint: i64,
     /// Where the watermark stands.
     pub watermark: Option<EventTime>,
-    /// Whether a missing sequence holds it back.
+    /// How far it is behind the time of day, in seconds, when last looked at (every five seconds).
+    pub watermark_lag_seconds: Option<f64>,
+    /// The newest event time that this replica has committed.
+    pub last_event_time: Option<EventTime>,
+    /// Whether a missing sequence holds the watermark back.
     pub waiting_for_missing: bool,
-    /// For each publisher, the sequence up to which everything is committed.
-    pub committed_through: BTreeMap<Uuid, u64>,
+    /// The committed sequences of the latest publishers.
+    pub publishers: BTreeMap<Uuid, Committed>,
+    /// How many messages the broker gives unacknowledged.
+    pub prefetch: u16,
+    /// What this replica has committed of it.
+    pub totals: Totals,
+    /// What its time was spent on, in the last five seconds.
+    pub time: Shares,
+    #[serde(skip)]
+    id: PartitionId,
+    #[serde(skip)]
+    activity: Activity,
+}
+
+/// What is committed of a publisher's messages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Committed {
+    /// Every sequence up to this one.
+    pub through: u64,
+    /// All committed ranges; one, unless something is missing.
+    pub ranges: Vec<(u64, u64)>,
+    /// Holes up to this sequence were given up as gaps.
+    pub abandoned: u64,
+}
+
+/// Sums over commits.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Messages.
+    pub messages: u64,
+    /// Messages dropped because they were committed before.
+    pub duplicates: u64,
+    /// Ticks.
+    pub ticks: u64,
+    /// Bytes of the bodies.
+    pub bytes: u64,
+    /// Tick and window pairs that came too late.
+    pub late: u64,
+    /// Entries put into quarantine.
+    pub quarantined: u64,
+    /// Messages that never arrived.
+    pub gaps: u64,
 }
 
 /// One commit.
 #[derive(Clone, Debug, Serialize)]
-pub struct Commit {
+pub struct Checkpoint {
+    /// Its number within the partition.
+    pub id: i64,
     /// `generation.partition`.
     pub partition: String,
     /// When it was done.
@@ -62,8 +128,16 @@ pub struct Commit {
     pub duration_milliseconds: f64,
     /// Messages in it.
     pub messages: u64,
+    /// Messages that were dropped because they were committed before.
+    pub duplicates: u64,
     /// Ticks in it.
-    pub ticks: usize,
+    pub ticks: u64,
+    /// Candles that it changed.
+    pub candles: usize,
+    /// Tick and window pairs that came too late.
+    pub late: usize,
+    /// Entries put into quarantine.
+    pub quarantined: usize,
     /// Bytes of the bodies.
     pub bytes: usize,
 }
@@ -131,16 +205,41 @@ impl Board {
         self.lock().database_ok = ok;
     }
 
-    /// Notes a partition's state.
-    pub fn partition(&self, id: PartitionId, state: &PartitionState) {
-        let committed = state
-            .publishers()
-            .map(|(id, sequences)| (Uuid::from_bytes(*id), sequences.committed_through()));
-        let partition = Partition {
+    /// Notes who this is.
+    pub fn introduce(&self, feed: String, instance: String, started_at: EventTime) {
+        let mut state = self.lock();
+        state.feed = feed;
+        state.instance = instance;
+        state.version = env!("CARGO_PKG_VERSION");
+        state.started_at = Some(started_at);
+    }
+
+    /// Notes that this replica owns a partition now.
+    pub fn claimed(
+        &self,
+        id: PartitionId,
+        state: &PartitionState,
+        checkpoint: i64,
+        claimed_at: EventTime,
+        activity: Activity,
+    ) {
+        let publishers = state.publishers();
+        let publishers = publishers.map(|(publisher, sequences)| (*publisher, sequences));
+        let mut partition = Partition {
+            claimed_at,
+            checkpoint,
             watermark: state.watermark(),
+            watermark_lag_seconds: None,
+            last_event_time: None,
             waiting_for_missing: state.has_open_holes(),
-            committed_through: committed.collect(),
+            publishers: BTreeMap::new(),
+            prefetch: 0,
+            totals: Totals::default(),
+            time: Shares::default(),
+            id,
+            activity,
         };
+        partition.note(publishers);
         self.lock().partitions.insert(label(id), partition);
     }
 
@@ -149,11 +248,47 @@ impl Board {
         self.lock().partitions.remove(&label(id));
     }
 
+    /// Notes how many messages the broker gives unacknowledged.
+    pub fn prefetch(&self, id: PartitionId, prefetch: u16) {
+        if let Some(partition) = self.lock().partitions.get_mut(&label(id)) {
+            partition.prefetch = prefetch;
+        }
+    }
+
     /// Notes a commit.
-    pub fn commit(&self, commit: Commit) {
-        let commits = &mut self.lock().commits;
-        commits.push_front(commit);
-        commits.truncate(COMMITS);
+    pub fn committed(&self, id: PartitionId, change: &Change, checkpoint: Checkpoint) {
+        let mut state = self.lock();
+        state.database_ok = true;
+        if let Some(partition) = state.partitions.get_mut(&label(id)) {
+            partition.checkpoint = checkpoint.id;
+            partition.watermark = change.watermark;
+            partition.waiting_for_missing = change.waits_for_missing;
+            let latest = change.batch.effects.last_event_time;
+            partition.last_event_time = partition.last_event_time.max(latest);
+            partition.totals.add(&change.batch);
+            partition.note(
+                change
+                    .sequences
+                    .iter()
+                    .map(|(publisher, sequences)| (*publisher, sequences)),
+            );
+        }
+        state.checkpoints.push_front(checkpoint);
+        state.checkpoints.truncate(CHECKPOINTS);
+    }
+
+    /// Looks at what changes by itself: how the time is spent, and how far watermarks are behind. Shows it
+    /// in the metrics as well.
+    pub fn sample(&self, now: EventTime, metrics: &Metrics) {
+        for partition in self.lock().partitions.values_mut() {
+            partition.time = partition.activity.sample();
+            let watermark = partition.watermark.map(|watermark| {
+                let since_epoch = seconds_between(EventTime::EPOCH, watermark);
+                (since_epoch, seconds_between(watermark, now))
+            });
+            partition.watermark_lag_seconds = watermark.map(|(_, lag)| lag);
+            metrics.sampled(partition.id, partition.time, watermark);
+        }
     }
 
     /// Notes an error.
@@ -183,6 +318,38 @@ pub struct Consuming(Board);
 impl Drop for Consuming {
     fn drop(&mut self) {
         self.0.lock().consuming -= 1;
+    }
+}
+
+impl Partition {
+    /// Notes the committed sequences of some publishers, and forgets the oldest beyond what is shown.
+    fn note<'a>(&mut self, publishers: impl Iterator<Item = ([u8; 16], &'a Sequences)>) {
+        for (publisher, sequences) in publishers {
+            let ranges = sequences.runs().iter().map(|run| (run.first, run.last));
+            let committed = Committed {
+                through: sequences.committed_through(),
+                ranges: ranges.collect(),
+                abandoned: sequences.abandoned(),
+            };
+            self.publishers.insert(Uuid::from_bytes(publisher), committed);
+        }
+        // They are named by UUIDs of version 7, which sort by time.
+        while self.publishers.len() > PUBLISHERS {
+            self.publishers.pop_first();
+        }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, batch: &Batch) {
+        let effects = &batch.effects;
+        self.messages += effects.messages;
+        self.duplicates += effects.duplicates;
+        self.ticks += effects.ticks;
+        self.bytes += batch.bytes as u64;
+        self.late += effects.late.len() as u64;
+        self.quarantined += batch.refused.len() as u64;
+        self.gaps += batch.missing();
     }
 }
 

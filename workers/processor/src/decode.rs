@@ -1,15 +1,15 @@
-//! From a delivery to what the engine takes, or to quarantine. Never a panic, never a silent drop: every message comes
-//! out as ticks, a heartbeat, or quarantined entries.
+//! From a delivery to ticks, or to quarantine. Never a panic, never a silent drop: every message comes out as ticks, a
+//! heartbeat, or quarantined entries.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use contract::{
     event_time::EventTime,
     partition::partition_of,
     symbol::Symbol,
-    tick::{self, RejectReason, Rejected, Tick, header},
+    tick::{self, RejectReason, Rejected, TickRef, header},
 };
-use engine::{key::MessageIdentity, partition::Message};
+use engine::{key::MessageIdentity, partition::SymbolId};
 use lapin::{
     protocol::basic::AMQPProperties,
     types::{AMQPValue, FieldTable},
@@ -19,38 +19,22 @@ use uuid::Uuid;
 /// What belongs in a partition.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    symbols: BTreeSet<Symbol>,
+    /// The feed's symbols in the order of their names: a symbol's id is its place.
+    symbols: Vec<Symbol>,
+    ids: HashMap<Symbol, SymbolId>,
+    /// By id: whether the symbol hashes to this partition.
+    ours: Vec<bool>,
     max_future: Duration,
     max_age: Option<Duration>,
 }
 
-impl Rules {
-    /// The rules of one partition: the feed's symbols that hash to it.
-    #[must_use]
-    pub fn new(
-        symbols: &[Symbol],
-        partition: u16,
-        partitions: u16,
-        max_future: Duration,
-        max_age: Option<Duration>,
-    ) -> Self {
-        let symbols = symbols
-            .iter()
-            .filter(|symbol| partition_of(symbol, partitions) == partition)
-            .cloned()
-            .collect();
-        Self {
-            symbols,
-            max_future,
-            max_age,
-        }
-    }
-
-    /// The partition's symbols.
-    #[must_use]
-    pub const fn symbols(&self) -> &BTreeSet<Symbol> {
-        &self.symbols
-    }
+/// Which symbols a message may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that hash to the partition.
+    Partition,
+    /// All of the feed's.
+    Feed,
 }
 
 /// An entry that cannot be used, as it came.
@@ -62,116 +46,179 @@ pub struct Refused {
     pub raw: Vec<u8>,
 }
 
-/// A decoded message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    /// For the engine. Its sequence counts even when nothing of the body could be used.
-    pub message: Message,
-    /// For quarantine.
-    pub refused: Vec<Refused>,
-    /// Size of the body.
-    pub bytes: usize,
+/// What a message's properties say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Its publisher and sequence. They count even when nothing else of the message can be used.
+    pub identity: Option<MessageIdentity>,
+    /// A heartbeat's promise.
+    pub heartbeat: Option<EventTime>,
+    /// When it was sent first. A publisher that says something else than a time says nothing.
+    pub published_at: Option<EventTime>,
+    /// Why the message is refused as a whole.
+    pub refused: Option<Rejected>,
 }
 
-/// Decodes one message. `now` is the processor's time of day; only the rule about the far future needs it.
+/// The entries of a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// Good ticks with their places in the body.
+    pub ticks: Vec<(u32, SymbolId, TickRef<'a>)>,
+    /// For quarantine.
+    pub refused: Vec<Refused>,
+}
+
+impl Rules {
+    /// The rules of one partition.
+    #[must_use]
+    pub fn new(
+        symbols: &[Symbol],
+        partition: u16,
+        partitions: u16,
+        max_future: Duration,
+        max_age: Option<Duration>,
+    ) -> Self {
+        let mut symbols = symbols.to_vec();
+        symbols.sort_unstable();
+        let ours = symbols
+            .iter()
+            .map(|symbol| partition_of(symbol, partitions) == partition)
+            .collect();
+        let ids = (0..).map(SymbolId).zip(&symbols);
+        Self {
+            ids: ids.map(|(id, symbol)| (symbol.clone(), id)).collect(),
+            symbols,
+            ours,
+            max_future,
+            max_age,
+        }
+    }
+
+    /// The feed's symbols by id.
+    #[must_use]
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    /// The symbols that hash to the partition.
+    pub fn ours(&self) -> impl Iterator<Item = &Symbol> {
+        self.symbols
+            .iter()
+            .zip(&self.ours)
+            .filter_map(|(symbol, ours)| ours.then_some(symbol))
+    }
+
+    fn check(&self, scope: Scope, tick: &TickRef<'_>, now: EventTime) -> Result<SymbolId, Rejected> {
+        let id = self.ids.get(tick.symbol.as_ref()).copied();
+        let id = id.filter(|id| scope == Scope::Feed || self.ours[usize::from(id.0)]);
+        let id = id.ok_or_else(|| {
+            let detail = format!("{} is not a symbol of this feed and partition", tick.symbol);
+            Rejected::new(RejectReason::UnknownSymbol, detail)
+        })?;
+        self.in_range(tick.event_time, now)?;
+        Ok(id)
+    }
+
+    fn in_range(&self, time: EventTime, now: EventTime) -> Result<(), Rejected> {
+        let refused = |detail| Err(Rejected::new(RejectReason::TimeOutOfRange, detail));
+        if time > now.saturating_add(self.max_future) {
+            let seconds = self.max_future.as_secs();
+            return refused(format!("event_time {time} is more than {seconds} s ahead"));
+        }
+        let oldest = self
+            .max_age
+            .map_or(EventTime::EPOCH, |age| now.saturating_sub(age))
+            .max(EventTime::EPOCH);
+        if time < oldest {
+            return refused(format!("event_time {time} is before {oldest}"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a message's properties. `now` is the time of day; only the rules about absurd times need it.
 #[must_use]
-pub fn decode(rules: &Rules, properties: &AMQPProperties, body: &[u8], now: EventTime) -> Decoded {
-    let whole = |identity, why| Decoded {
-        message: Message {
-            identity,
-            ticks: Vec::new(),
-            heartbeat: None,
-        },
+pub fn header(rules: &Rules, properties: &AMQPProperties, now: EventTime) -> Header {
+    let empty = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&empty);
+    let mut header = Header::default();
+    match identity(headers) {
+        Ok(identity) => header.identity = identity,
+        Err(why) => header.refused = Some(why),
+    }
+    let kind = properties.kind().as_ref().map(|kind| kind.as_str());
+    if header.refused.is_none() && kind != Some(tick::MESSAGE_TYPE) {
+        let kind = kind.unwrap_or_default();
+        let detail = format!("type is {kind:?}, not {}", tick::MESSAGE_TYPE);
+        header.refused = Some(Rejected::new(RejectReason::UnknownType, detail));
+    }
+    if header.refused.is_none() {
+        match heartbeat(rules, headers, now) {
+            Ok(heartbeat) => header.heartbeat = heartbeat,
+            Err(why) => header.refused = Some(why),
+        }
+    }
+    let published = headers.inner().get(header::PUBLISHED_AT).and_then(number);
+    header.published_at = published.and_then(EventTime::from_microseconds);
+    header
+}
+
+/// Reads a body.
+#[must_use]
+pub fn decode<'a>(
+    rules: &Rules,
+    scope: Scope,
+    header: &Header,
+    body: &'a [u8],
+    now: EventTime,
+) -> Decoded<'a> {
+    let whole = |why| Decoded {
+        ticks: Vec::new(),
         refused: vec![Refused {
             why,
             raw: body.to_vec(),
         }],
-        bytes: body.len(),
     };
-    let empty = FieldTable::default();
-    let headers = properties.headers().as_ref().unwrap_or(&empty);
-    let identity = match identity(headers) {
-        Ok(identity) => identity,
-        Err(why) => return whole(None, why),
-    };
-    let kind = properties.kind().as_ref().map(|kind| kind.as_str());
-    if kind != Some(tick::MESSAGE_TYPE) {
-        let detail = format!(
-            "type is {:?}, not {}",
-            kind.unwrap_or_default(),
-            tick::MESSAGE_TYPE
-        );
-        return whole(identity, Rejected::new(RejectReason::UnknownType, detail));
+    if let Some(why) = &header.refused {
+        return whole(why.clone());
     }
-    let heartbeat =
-        match heartbeat(headers).and_then(|time| time.map(|time| in_range(rules, time, now)).transpose()) {
-            Ok(heartbeat) => heartbeat,
-            Err(why) => return whole(identity, why),
-        };
     let entries = match tick::decode(body) {
         Ok(entries) => entries,
-        Err(why) => return whole(identity, why),
+        Err(why) => return whole(why),
     };
-    if entries.is_empty() && heartbeat.is_none() {
+    if entries.is_empty() && header.heartbeat.is_none() {
         let detail = "a body without ticks is a heartbeat, and needs header event_time";
-        return whole(identity, Rejected::new(RejectReason::InvalidHeaders, detail));
+        return whole(Rejected::new(RejectReason::InvalidHeaders, detail));
     }
-    let mut ticks = Vec::with_capacity(entries.len());
-    let mut refused = Vec::new();
+    let mut decoded = Decoded {
+        ticks: Vec::with_capacity(entries.len()),
+        refused: Vec::new(),
+    };
     for (place, entry) in (0..).zip(entries) {
-        match entry.map_err(|(why, raw)| Refused {
-            why,
-            raw: raw.as_bytes().to_vec(),
-        }) {
-            Ok(tick) => match check(rules, &tick, now) {
-                Ok(()) => ticks.push((place, tick)),
-                Err(why) => refused.push(Refused {
+        let (why, raw) = match entry {
+            Ok(tick) => match rules.check(scope, &tick, now) {
+                Ok(id) => {
+                    decoded.ticks.push((place, id, tick));
+                    continue;
+                }
+                // A tick that was decoded can be written again, and means the same.
+                Err(why) => (
                     why,
-                    raw: tick::encode(std::slice::from_ref(&tick)),
-                }),
+                    tick.to_tick().map_or_else(
+                        |_| body.to_vec(),
+                        |tick| tick::encode(std::slice::from_ref(&tick)),
+                    ),
+                ),
             },
-            Err(entry) => refused.push(entry),
-        }
+            Err((why, raw)) => (why, raw.as_bytes().to_vec()),
+        };
+        decoded.refused.push(Refused { why, raw });
     }
-    Decoded {
-        message: Message {
-            identity,
-            ticks,
-            heartbeat,
-        },
-        refused,
-        bytes: body.len(),
-    }
-}
-
-fn check(rules: &Rules, tick: &Tick, now: EventTime) -> Result<(), Rejected> {
-    if !rules.symbols.contains(&tick.symbol) {
-        let detail = format!("{} is not a symbol of this feed and partition", tick.symbol);
-        return Err(Rejected::new(RejectReason::UnknownSymbol, detail));
-    }
-    in_range(rules, tick.event_time, now).map(drop)
-}
-
-fn in_range(rules: &Rules, time: EventTime, now: EventTime) -> Result<EventTime, Rejected> {
-    if time > now.saturating_add(rules.max_future) {
-        let detail = format!(
-            "event_time {time} is more than {} s ahead",
-            rules.max_future.as_secs()
-        );
-        return Err(Rejected::new(RejectReason::TimeOutOfRange, detail));
-    }
-    let oldest = rules
-        .max_age
-        .map_or(EventTime::EPOCH, |age| now.saturating_sub(age));
-    if time < oldest.max(EventTime::EPOCH) {
-        let detail = format!("event_time {time} is before {oldest}");
-        return Err(Rejected::new(RejectReason::TimeOutOfRange, detail));
-    }
-    Ok(time)
+    decoded
 }
 
 /// Publisher and sequence: both or neither.
-fn identity(headers: &FieldTable) -> Result<Option<MessageIdentity>, Rejected> {
+pub(crate) fn identity(headers: &FieldTable) -> Result<Option<MessageIdentity>, Rejected> {
     let invalid = |detail| Rejected::new(RejectReason::InvalidHeaders, detail);
     match (
         headers.inner().get(header::PUBLISHER),
@@ -192,16 +239,18 @@ fn identity(headers: &FieldTable) -> Result<Option<MessageIdentity>, Rejected> {
     }
 }
 
-fn heartbeat(headers: &FieldTable) -> Result<Option<EventTime>, Rejected> {
+fn heartbeat(rules: &Rules, headers: &FieldTable, now: EventTime) -> Result<Option<EventTime>, Rejected> {
     let Some(value) = headers.inner().get(header::EVENT_TIME) else {
         return Ok(None);
     };
-    let time = text(value).and_then(|text| text.parse().ok());
+    let time: Option<EventTime> = text(value).and_then(|text| text.parse().ok());
     let invalid = || Rejected::new(RejectReason::InvalidHeaders, "header event_time is not a time");
-    time.map(Some).ok_or_else(invalid)
+    let time = time.ok_or_else(invalid)?;
+    rules.in_range(time, now)?;
+    Ok(Some(time))
 }
 
-fn text(value: &AMQPValue) -> Option<&str> {
+pub(crate) fn text(value: &AMQPValue) -> Option<&str> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
         AMQPValue::ShortString(text) => Some(text.as_str()),

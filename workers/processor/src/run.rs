@@ -15,12 +15,17 @@ use crate::{
     api::{self, Api},
     board::{self, Board},
     consumer::{self, Context},
+    dead_letters,
     metrics::Metrics,
     store::{self, PartitionId},
 };
 
 /// Between attempts to reach a server.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between attempts to drain the dead-letter queue: there may be none, where no operator made it.
+const DEAD_LETTER_RETRY: Duration = Duration::from_secs(15);
+/// How often is looked at what changes by itself.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Why work cannot begin.
 #[derive(Debug, Snafu)]
@@ -51,6 +56,11 @@ pub async fn run(
     let board = Board::default();
     let queues: Vec<_> = config.queues.iter().flat_map(partitions).collect();
     board.expect_queues(queues.len());
+    board.introduce(
+        config.feed.to_string(),
+        instance.clone(),
+        service::clock::event_time(),
+    );
     let listener = service::http::bind(config.listen).await?;
     info!(feed = %config.feed, instance, queues = queues.len(), listen = %config.listen, "Starting");
     // The API outlives the drain, so that somebody who watches it sees the drain.
@@ -67,6 +77,7 @@ pub async fn run(
         metrics,
         shutdown,
     };
+    let sampler = tokio::spawn(sample(context.board.clone(), context.metrics.clone()));
     while !context.shutdown.is_cancelled() {
         if let Err(error) = session(&context, &queues).await {
             context.board.error(service::clock::event_time(), "start", &error);
@@ -79,6 +90,7 @@ pub async fn run(
         }
     }
     info!("Drained");
+    sampler.abort();
     served.cancel();
     server.await?
 }
@@ -92,12 +104,12 @@ async fn session(context: &Context, queues: &[(PartitionId, u16)]) -> Result<(),
         .await
         .context(BrokerSnafu)?;
     context.board.broker(true);
-    join_all(
+    let consuming = join_all(
         queues
             .iter()
             .map(|(id, partitions)| keep_consuming(context, &connection, *id, *partitions)),
-    )
-    .await;
+    );
+    tokio::join!(consuming, keep_draining_dead_letters(context, &connection));
     context.board.broker(false);
     if connection.status().connected() {
         connection.close(200, "done".into()).await.ok();
@@ -122,10 +134,48 @@ async fn keep_consuming(context: &Context, connection: &Connection, id: Partitio
     }
 }
 
+/// Puts into quarantine what the broker gave up on, as long as the connection lasts.
+async fn keep_draining_dead_letters(context: &Context, connection: &Connection) {
+    let mut last = None;
+    while !context.shutdown.is_cancelled() && connection.status().connected() {
+        let Err(error) = dead_letters::drain(context, connection).await else {
+            return;
+        };
+        if !connection.status().connected() {
+            return;
+        }
+        let chain = board::chain(&error).collect::<Vec<_>>().join(": ");
+        // Where there is no such queue there will be none for long: to say so once is enough.
+        if last.as_ref() != Some(&chain) {
+            context
+                .board
+                .error(service::clock::event_time(), "dead letters", &error);
+            warn!(
+                error = chain,
+                "The dead-letter queue is not drained; trying again"
+            );
+            last = Some(chain);
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => {}
+            () = tokio::time::sleep(DEAD_LETTER_RETRY) => {}
+        }
+    }
+}
+
+/// Keeps true what changes although nothing is committed.
+async fn sample(board: Board, metrics: Metrics) {
+    loop {
+        tokio::time::sleep(SAMPLE_PERIOD).await;
+        board.sample(service::clock::event_time(), &metrics);
+    }
+}
+
 async fn check_schema(context: &Context) -> Result<(), StartError> {
     let credentials =
         DatabaseCredentials::read(&context.config.database_directory).context(CredentialsSnafu)?;
-    let mut connection = store::connect(&credentials, &context.config.feed.schema())
+    let schema = context.config.feed.schema();
+    let mut connection = store::connect(&credentials, &schema, "stockfeed processor, start")
         .await
         .context(DatabaseSnafu)
         .inspect_err(|_| {

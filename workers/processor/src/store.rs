@@ -11,12 +11,18 @@
 //!
 //! When the connection breaks around COMMIT nobody knows whether it happened. The row does: `v` says no, `v + 1` with our
 //! name says yes, anything else says that the partition has a new owner.
+//!
+//! A partition changes hands in one of two ways. An owner that ends says so first (`draining_until`), finishes what it was
+//! given, and lets go; whoever the broker chose next waits for that, so nothing is delivered twice. An owner that was killed
+//! or is stuck says nothing: the next one ends its database session, which frees the row if a transaction holds it, and takes
+//! the row over. Either way the version decides who may write.
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use contract::{event_time::EventTime, names::FeedName, symbol::Symbol};
 use engine::{
-    partition::{Effects, Gap, PartitionState, Settings},
+    key::MessageIdentity,
+    partition::{PartitionState, Settings},
     sequence::{Run, Sequences},
 };
 use service::credentials::{self, DatabaseCredentials};
@@ -24,16 +30,31 @@ use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::{decode::Refused, fault};
+use crate::{
+    batch::{Batch, Change},
+    decode::Rules,
+    fault,
+};
 
 mod candles;
 mod copy;
 mod side;
 
+pub use copy::row;
+pub use side::{DeadLetter, dead_letters};
+
 /// How long a commit may take before the connection is taken for dead.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a lock may be waited for: its holder has been told to go by then.
+const LOCK_TIMEOUT: &str = "10s";
+/// How long an owner that ends may take to finish what it holds, in seconds.
+const DRAIN_SECONDS: f64 = 15.0;
+/// How often to look whether it has.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long a publisher is remembered after its last message. Far beyond anything the broker redelivers.
 const PUBLISHER_MEMORY: &str = "30 days";
+/// Released rows of quarantine that are dealt with at once, and their bytes: a batch must fit the memory.
+const RELEASED_ROWS: i64 = 500;
 
 /// Why something did not work in the database.
 #[derive(Debug, Snafu)]
@@ -74,17 +95,15 @@ pub struct PartitionId {
     pub partition: u16,
 }
 
-/// What one commit writes.
-#[derive(Debug, Default)]
-pub struct Change {
-    /// What the engine says.
-    pub effects: Effects,
-    /// What the decoder refused, with the message's identity if it has one.
-    pub refused: Vec<(Option<engine::key::MessageIdentity>, Refused)>,
-    /// Holes that were given up.
-    pub gaps: Vec<Gap>,
-    /// Publishers whose sequences changed.
-    pub publishers: HashSet<[u8; 16]>,
+/// A row of `quarantine` that somebody released.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// Its id.
+    pub id: i64,
+    /// The identity of the message it came from.
+    pub identity: Option<MessageIdentity>,
+    /// The body, or one tick of it.
+    pub raw: Vec<u8>,
 }
 
 /// The database's side of one partition. Owns one connection, opened when first needed and again after an error.
@@ -93,11 +112,16 @@ pub struct Store {
     directory: PathBuf,
     schema: String,
     id: PartitionId,
+    /// The feed's symbols by id.
     symbols: Vec<String>,
+    /// Those of this partition.
+    ours: Vec<String>,
     settings: Settings,
     /// Seconds that every window's end is a multiple of: between two such moments nothing can become final.
     granularity: i64,
     owner: String,
+    /// The owner's name for the server: unique, so that whoever takes over can end exactly our sessions.
+    application: String,
     version: i64,
     /// The watermark that candles were last marked final with.
     finalized: Option<EventTime>,
@@ -107,16 +131,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// For one partition of a feed. `owner` is unique to this consumer.
+    /// For one partition of a feed. `instance` is the replica's name; each store is an owner of its own.
     #[must_use]
     pub fn new(
         directory: PathBuf,
         feed: &FeedName,
         id: PartitionId,
-        symbols: impl IntoIterator<Item = Symbol>,
+        rules: &Rules,
         settings: Settings,
-        owner: String,
+        instance: &str,
     ) -> Self {
+        let unique = Uuid::now_v7();
+        let text = |symbol: &Symbol| symbol.as_str().to_owned();
         let seconds = settings
             .widths
             .iter()
@@ -125,10 +151,12 @@ impl Store {
             directory,
             schema: feed.schema(),
             id,
-            symbols: symbols.into_iter().map(String::from).collect(),
+            symbols: rules.symbols().iter().map(text).collect(),
+            ours: rules.ours().map(text).collect(),
             granularity: seconds.fold(0, greatest_common_divisor).max(1),
             settings,
-            owner,
+            owner: format!("{instance}/{unique}"),
+            application: application(unique),
             version: 0,
             finalized: None,
             weeks: HashSet::new(),
@@ -138,6 +166,8 @@ impl Store {
 
     /// Takes the partition over: whoever had it can no longer commit. Returns its state.
     ///
+    /// An owner that is finishing what it holds is waited for.
+    ///
     /// # Errors
     /// When the database cannot be reached or refuses.
     pub async fn claim(&mut self) -> Result<PartitionState, Error> {
@@ -145,15 +175,22 @@ impl Store {
         let owner = self.owner.clone();
         let action = "claim the partition";
         let mut connection = self.connect().await?;
+        // A new generation goes on where the one before it stood: its symbols' watermarks are at least the lowest there.
+        sqlx::query(
+            "INSERT INTO partitions (generation, partition, watermark)
+             SELECT $1, $2, (SELECT min(earlier.watermark) FROM partitions earlier
+                             WHERE earlier.generation = (SELECT max(generation) FROM partitions WHERE generation < $1))
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(generation)
+        .bind(partition)
+        .execute(&mut connection)
+        .await
+        .context(DatabaseSnafu { action })?;
+        self.displace(&mut connection).await?;
         let mut transaction = connection.begin().await.context(DatabaseSnafu { action })?;
-        sqlx::query("INSERT INTO partitions (generation, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(generation)
-            .bind(partition)
-            .execute(&mut *transaction)
-            .await
-            .context(DatabaseSnafu { action })?;
         let (version, watermark): (i64, Option<i64>) = sqlx::query_as(
-            "UPDATE partitions SET version = version + 1, owner = $3, updated_at = now()
+            "UPDATE partitions SET version = version + 1, owner = $3, draining_until = NULL, updated_at = now()
              WHERE generation = $1 AND partition = $2
              RETURNING version, (extract(epoch FROM watermark) * 1000000)::bigint",
         )
@@ -184,20 +221,146 @@ impl Store {
         ))
     }
 
+    /// Waits for an owner that is draining, and ends the sessions of one that is not: if it is stuck in a transaction, that
+    /// would hold the row.
+    async fn displace(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let (generation, partition) = self.key();
+        let action = "take the partition from its owner";
+        loop {
+            let (owner, draining): (String, bool) = sqlx::query_as(
+                "SELECT owner, coalesce(draining_until > now(), false) FROM partitions WHERE generation = $1 AND partition = $2",
+            )
+            .bind(generation)
+            .bind(partition)
+            .fetch_one(&mut *connection)
+            .await
+            .context(DatabaseSnafu { action })?;
+            if draining {
+                tokio::time::sleep(DRAIN_LOOK).await;
+                continue;
+            }
+            let unique = owner
+                .rsplit('/')
+                .next()
+                .and_then(|text| Uuid::try_parse(text).ok());
+            if let Some(unique) = unique {
+                end_sessions(connection, &application(unique)).await?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// Says that this owner ends and is about to finish what it holds, so that the next one waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the partition has another owner, or the database cannot be reached.
+    pub async fn announce_drain(&mut self) -> Result<(), Error> {
+        let query = "UPDATE partitions SET draining_until = now() + $5 * interval '1 second'
+             WHERE generation = $1 AND partition = $2 AND version = $3 AND owner = $4";
+        self.mark(query, DRAIN_SECONDS).await
+    }
+
+    /// Lets the partition go: everything that was taken in is committed.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the partition has another owner, or the database cannot be reached.
+    pub async fn release(&mut self) -> Result<(), Error> {
+        let query = "UPDATE partitions SET draining_until = NULL, owner = '', version = version + 1, updated_at = now()
+             WHERE generation = $1 AND partition = $2 AND version = $3 AND owner = $4 AND $5 IS NOT NULL";
+        self.mark(query, DRAIN_SECONDS).await
+    }
+
+    async fn mark(&mut self, query: &'static str, seconds: f64) -> Result<(), Error> {
+        let (generation, partition) = self.key();
+        let mut connection = self.connect().await?;
+        let done = sqlx::query(query)
+            .bind(generation)
+            .bind(partition)
+            .bind(self.version)
+            .bind(&self.owner)
+            .bind(seconds)
+            .execute(&mut connection)
+            .await
+            .context(DatabaseSnafu {
+                action: "hand the partition over",
+            })?;
+        self.connection = Some(connection);
+        if done.rows_affected() != 1 {
+            return self.fenced();
+        }
+        Ok(())
+    }
+
+    /// Rows of `quarantine` that somebody released, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn released(&mut self) -> Result<Vec<Released>, Error> {
+        let mut connection = self.connect().await?;
+        let rows: Vec<(i64, Option<Uuid>, Option<i64>, Vec<u8>)> = sqlx::query_as(
+            "SELECT id, publisher, sequence, raw FROM quarantine WHERE released_at IS NOT NULL ORDER BY id LIMIT $1",
+        )
+        .bind(RELEASED_ROWS)
+        .fetch_all(&mut connection)
+        .await
+        .context(DatabaseSnafu { action: "read what was released from quarantine" })?;
+        self.connection = Some(connection);
+        let released = rows.into_iter().map(|(id, publisher, sequence, raw)| Released {
+            id,
+            identity: side::identity(publisher, sequence),
+            raw,
+        });
+        Ok(released.collect())
+    }
+
+    /// Messages of these publishers that the broker gave up on: they are in quarantine, so they are not missing.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn given_up_by_broker(
+        &mut self,
+        publishers: Vec<[u8; 16]>,
+    ) -> Result<Vec<MessageIdentity>, Error> {
+        let (generation, partition) = self.key();
+        let mut connection = self.connect().await?;
+        let rows: Vec<(Option<Uuid>, Option<i64>)> = sqlx::query_as(
+            "SELECT publisher, sequence FROM quarantine
+             WHERE reason = 'delivery_limit' AND generation = $1 AND partition = $2 AND publisher = ANY($3)",
+        )
+        .bind(generation)
+        .bind(partition)
+        .bind(publishers.into_iter().map(Uuid::from_bytes).collect::<Vec<_>>())
+        .fetch_all(&mut connection)
+        .await
+        .context(DatabaseSnafu {
+            action: "look for missing messages in quarantine",
+        })?;
+        self.connection = Some(connection);
+        let identities = rows
+            .into_iter()
+            .filter_map(|(publisher, sequence)| side::identity(publisher, sequence));
+        Ok(identities.collect())
+    }
+
+    /// How many commits the partition has had: the number of the last one.
+    #[must_use]
+    pub const fn version(&self) -> i64 {
+        self.version
+    }
+
     /// Commits a change that began from the version this store holds, together with the state after it.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the partition has another owner. After any other error call [`Store::settle`] to learn
     /// whether the commit happened.
-    pub async fn commit(&mut self, state: &PartitionState, change: &Change) -> Result<(), Error> {
+    pub async fn commit(&mut self, change: &Change) -> Result<(), Error> {
         let mut connection = self.connect().await?;
-        let committed =
-            tokio::time::timeout(COMMIT_TIMEOUT, self.write(&mut connection, state, change)).await;
+        let committed = tokio::time::timeout(COMMIT_TIMEOUT, self.write(&mut connection, change)).await;
         match committed {
             Ok(Ok(())) => {
                 self.connection = Some(connection);
                 self.version += 1;
-                self.finalized = state.watermark();
+                self.finalized = change.watermark;
                 Ok(())
             }
             // The connection is dropped, and with it the transaction.
@@ -216,6 +379,8 @@ impl Store {
     pub async fn settle(&mut self) -> Result<bool, Error> {
         let (generation, partition) = self.key();
         let mut connection = self.connect().await?;
+        // The session that broke off may still be at it.
+        end_sessions(&mut connection, &self.application).await?;
         let row: Option<(i64, String)> =
             sqlx::query_as("SELECT version, owner FROM partitions WHERE generation = $1 AND partition = $2")
                 .bind(generation)
@@ -244,25 +409,28 @@ impl Store {
         }
     }
 
-    async fn write(
-        &mut self,
-        connection: &mut PgConnection,
-        state: &PartitionState,
-        change: &Change,
-    ) -> Result<(), Error> {
+    async fn write(&mut self, connection: &mut PgConnection, change: &Change) -> Result<(), Error> {
         let Change {
+            batch,
+            watermark,
+            sequences,
+            waits_for_missing: _,
+        } = change;
+        let Batch {
             effects,
+            rows,
+            weeks,
             refused,
             gaps,
-            publishers,
-        } = change;
-        self.make_weeks(connection, effects).await?;
+            released,
+            ..
+        } = batch;
+        self.make_weeks(connection, weeks).await?;
         let (generation, partition) = self.key();
         fault::point!("before_begin");
         let mut transaction = connection.begin().await.context(DatabaseSnafu {
             action: "begin a transaction",
         })?;
-        let missing: u64 = gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
         let updated = sqlx::query(
             "UPDATE partitions SET
                  version = version + 1,
@@ -276,42 +444,47 @@ impl Store {
         .bind(partition)
         .bind(self.version)
         .bind(&self.owner)
-        .bind(state.watermark().map(EventTime::as_microseconds))
+        .bind(watermark.map(EventTime::as_microseconds))
         .bind(effects.last_event_time.map(EventTime::as_microseconds))
         .bind(effects.messages.cast_signed())
-        .bind(count(effects.ticks.len()))
+        .bind(effects.ticks.cast_signed())
         .bind(effects.duplicates.cast_signed())
         .bind(count(effects.late.len()))
         .bind(count(refused.len()))
-        .bind(missing.cast_signed())
+        .bind(batch.missing().cast_signed())
         .execute(&mut *transaction)
         .await
-        .context(DatabaseSnafu { action: "advance the partition" })?;
+        .context(DatabaseSnafu {
+            action: "advance the partition",
+        })?;
         if updated.rows_affected() != 1 {
             return self.fenced();
         }
         fault::point!("after_begin");
-        if !effects.ticks.is_empty() {
-            copy::ticks(&mut transaction, &effects.ticks).await?;
+        if !rows.is_empty() {
+            copy::send(&mut transaction, rows).await?;
             fault::point!("after_copy");
         }
         if !effects.candles.is_empty() {
-            candles::merge(&mut transaction, &effects.candles, state.watermark()).await?;
+            candles::merge(&mut transaction, &self.symbols, &effects.candles, *watermark).await?;
         }
-        if let Some(watermark) = state.watermark()
+        if let Some(watermark) = *watermark
             && self.may_finalize(watermark)
         {
-            candles::finalize(&mut transaction, &self.symbols, watermark).await?;
+            candles::finalize(&mut transaction, &self.ours, watermark).await?;
         }
-        side::publishers(&mut transaction, generation, partition, state, publishers).await?;
+        side::publishers(&mut transaction, (generation, partition), sequences).await?;
         if !refused.is_empty() {
-            side::quarantine(&mut transaction, generation, partition, refused).await?;
+            side::quarantine(&mut transaction, (generation, partition), refused).await?;
+        }
+        if !released.is_empty() {
+            side::delete_released(&mut transaction, released).await?;
         }
         if !effects.late.is_empty() {
-            side::late(&mut transaction, effects).await?;
+            side::late(&mut transaction, &self.symbols, &effects.late).await?;
         }
         if !gaps.is_empty() {
-            side::gaps(&mut transaction, generation, partition, gaps).await?;
+            side::gaps(&mut transaction, (generation, partition), gaps).await?;
         }
         fault::point!("before_commit");
         transaction
@@ -323,22 +496,23 @@ impl Store {
     }
 
     /// Makes the partitions of `stock_data` that the ticks need, in transactions of their own.
-    async fn make_weeks(&mut self, connection: &mut PgConnection, effects: &Effects) -> Result<(), Error> {
-        for tick in &effects.ticks {
-            let week = week_of(tick.event_time);
-            if self.weeks.contains(&week) {
+    async fn make_weeks(
+        &mut self,
+        connection: &mut PgConnection,
+        weeks: &std::collections::BTreeSet<i64>,
+    ) -> Result<(), Error> {
+        for week in weeks {
+            if self.weeks.contains(week) {
                 continue;
             }
-            sqlx::query(
-                "SELECT ensure_stock_data_partition(timestamptz 'epoch' + $1 * interval '1 microsecond')",
-            )
-            .bind(tick.event_time.as_microseconds())
-            .execute(&mut *connection)
-            .await
-            .context(DatabaseSnafu {
-                action: "make a partition of stock_data",
-            })?;
-            self.weeks.insert(week);
+            sqlx::query("SELECT ensure_stock_data_partition(timestamptz 'epoch' + $1 * interval '1 second')")
+                .bind((week * 7 - DAYS_BEFORE_MONDAY) * SECONDS_A_DAY)
+                .execute(&mut *connection)
+                .await
+                .context(DatabaseSnafu {
+                    action: "make a partition of stock_data",
+                })?;
+            self.weeks.insert(*week);
         }
         Ok(())
     }
@@ -353,7 +527,7 @@ impl Store {
             return Ok(connection);
         }
         let credentials = DatabaseCredentials::read(&self.directory).context(CredentialsSnafu)?;
-        connect(&credentials, &self.schema).await
+        connect(&credentials, &self.schema, &self.application).await
     }
 
     fn key(&self) -> (i32, i32) {
@@ -369,13 +543,36 @@ impl Store {
     }
 }
 
+/// The name of an owner's sessions. The server keeps 63 bytes of it.
+fn application(unique: Uuid) -> String {
+    format!("stockfeed processor {unique}")
+}
+
+/// Ends the sessions of this name, all but the one that asks, and waits until they are gone.
+async fn end_sessions(connection: &mut PgConnection, application: &str) -> Result<(), Error> {
+    // A role may end its own sessions.
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+         WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .bind(application)
+    .execute(connection)
+    .await
+    .context(DatabaseSnafu { action: "end the sessions of an earlier owner" })?;
+    Ok(())
+}
+
 /// Connects as the feed's writer, with the feed's schema as search path whatever the role's setting says.
 ///
 /// # Errors
 /// When the database refuses or does not answer.
-pub async fn connect(credentials: &DatabaseCredentials, schema: &str) -> Result<PgConnection, Error> {
-    let options =
-        service::postgres::options(credentials, "stockfeed processor").options([("search_path", schema)]);
+pub async fn connect(
+    credentials: &DatabaseCredentials,
+    schema: &str,
+    application: &str,
+) -> Result<PgConnection, Error> {
+    let options = service::postgres::options(credentials, application)
+        .options([("search_path", schema), ("lock_timeout", LOCK_TIMEOUT)]);
     let action = "connect to the database";
     match tokio::time::timeout(
         service::postgres::ACQUIRE_TIMEOUT,
@@ -425,10 +622,15 @@ async fn read_publishers(
     Ok(sequences.collect())
 }
 
-fn week_of(time: EventTime) -> i64 {
-    // 1970-01-01 was a Thursday: weeks begin on Mondays, as in ensure_stock_data_partition.
-    let days = time.as_microseconds().div_euclid(86_400_000_000);
-    (days + 3).div_euclid(7)
+/// 1970-01-01 was a Thursday; weeks begin on Mondays, as in `ensure_stock_data_partition`.
+const DAYS_BEFORE_MONDAY: i64 = 3;
+const SECONDS_A_DAY: i64 = 86_400;
+
+/// The number of a moment's week (UTC).
+#[must_use]
+pub fn week_of(time: EventTime) -> i64 {
+    let days = time.as_microseconds().div_euclid(SECONDS_A_DAY * 1_000_000);
+    (days + DAYS_BEFORE_MONDAY).div_euclid(7)
 }
 
 fn count(length: usize) -> i64 {

@@ -14,10 +14,10 @@ pub mod roles;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The version that [`migrate`] brings a schema to.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 5;
 
 /// The versions that this release's processor can write to.
-pub const SUPPORTED: RangeInclusive<i32> = 1..=1;
+pub const SUPPORTED: RangeInclusive<i32> = 5..=5;
 
 /// Why something could not be done in the database.
 #[derive(Debug, Snafu)]

@@ -2,79 +2,106 @@ use contract::{event_time::EventTime, window::WindowWidth};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{calendar::Calendar, key::MessageIdentity};
+use crate::{calendar::Calendar, key::MessageIdentity, partition::SymbolId};
 
-fn candle((offset, price, volume, numbered): (i64, i64, Option<i64>, Option<u64>)) -> PartialCandle {
-    let time = EventTime::from_microseconds(1_700_000_000_000_000 + offset).unwrap();
-    let tick = Tick {
-        symbol: "A".parse().unwrap(),
+type Input = (i64, i64, Option<i64>, Option<u64>);
+
+fn observed((offset, price, volume, numbered): Input) -> (Observation, Window, bool) {
+    let event_time = EventTime::from_microseconds(1_700_000_000_000_000 + offset).unwrap();
+    let quote = Quote {
+        symbol: SymbolId(0),
         price: price.to_string().parse().unwrap(),
-        event_time: time,
+        event_time,
         volume,
-        market_cap: None,
-        open: None,
-        day_high: None,
-        day_low: None,
-        previous_close: None,
-        change: None,
-        change_percentage: None,
-        exchange: None,
-        name: None,
     };
     let message = numbered.map(|sequence| MessageIdentity {
         publisher: [7; 16],
         sequence,
     });
-    let window = Calendar::default().window(WindowWidth::Day1, time);
-    PartialCandle::of(&tick, TickKey::new(time, message, 0), window, offset % 2 == 0)
+    let window = Calendar::default().window(WindowWidth::Day1, event_time);
+    let observation = Observation::new(&quote, TickKey::new(event_time, message, 0));
+    (observation, window, offset % 2 == 0)
 }
 
-fn merged(parts: &[PartialCandle]) -> PartialCandle {
-    let mut whole = parts[0].clone();
-    parts[1..].iter().for_each(|part| whole.merge(part));
-    whole
+fn folded(inputs: &[Input]) -> PartialCandle {
+    let (first, window, after_end) = observed(inputs[0]);
+    let mut candle = PartialCandle::of(&first, window, after_end);
+    for input in &inputs[1..] {
+        let (observation, _, after_end) = observed(*input);
+        candle.add(&observation, after_end);
+    }
+    candle
 }
 
-fn parts() -> impl Strategy<Value = Vec<PartialCandle>> {
+/// Two parts of one candle as the SQL of whoever commits them makes one of them.
+pub(crate) fn merge(stored: &mut PartialCandle, part: &PartialCandle) {
+    if (part.first_key, part.open) < (stored.first_key, stored.open) {
+        (stored.first_key, stored.open) = (part.first_key, part.open);
+    }
+    if (part.last_key, part.close) > (stored.last_key, stored.close) {
+        (stored.last_key, stored.close) = (part.last_key, part.close);
+    }
+    stored.high = stored.high.max(part.high);
+    stored.low = stored.low.min(part.low);
+    stored.volume = stored.volume.max(part.volume);
+    stored.tick_count += part.tick_count;
+    stored.price_sum += part.price_sum;
+    let SquareSum { whole, fraction } = part.price_square_sum;
+    stored.price_square_sum.add((whole, fraction));
+    stored.revisions += part.revisions;
+}
+
+fn inputs() -> impl Strategy<Value = Vec<Input>> {
     // Few distinct times and numbers, so that ties are common.
-    let part = (
+    let input = (
         0_i64..4,
         1_i64..50,
         proptest::option::of(0_i64..9),
         proptest::option::of(1_u64..4),
-    )
-        .prop_map(candle);
-    proptest::collection::vec(part, 1..12)
+    );
+    proptest::collection::vec(input, 1..12)
+}
+
+#[test]
+fn sums_of_squares_are_exact_to_twenty_decimals() {
+    let mut sum = SquareSum::default();
+    for price in ["0.0000012345", "99999.9999999999", "3"] {
+        sum.add(price.parse::<contract::price::Price>().unwrap().square());
+    }
+    // 0.0000012345² + 99999.9999999999² + 9
+    assert_eq!(sum.parts(), (10_000_000_008, 99_998_000_000_152_399_026));
 }
 
 proptest! {
     #[test]
-    fn order_does_not_matter(parts in parts(), seed in any::<u64>()) {
-        let mut shuffled = parts.clone();
+    fn order_does_not_matter(inputs in inputs(), seed in any::<u64>()) {
+        let mut shuffled = inputs.clone();
         let count = shuffled.len();
         for index in 0..count {
             let other = usize::try_from(seed.rotate_left(u32::try_from(index).unwrap() * 7) % count as u64).unwrap();
             shuffled.swap(index, other);
         }
-        prop_assert_eq!(merged(&parts), merged(&shuffled));
+        prop_assert_eq!(folded(&inputs), folded(&shuffled));
     }
 
     #[test]
-    fn grouping_does_not_matter(parts in parts(), cut in 0_usize..12) {
-        let cut = cut.min(parts.len() - 1);
-        let mut groups = Vec::new();
-        if cut > 0 {
-            groups.push(merged(&parts[..cut]));
+    fn batches_do_not_matter(inputs in inputs(), cut in 1_usize..12) {
+        let mut stored: Option<PartialCandle> = None;
+        for batch in inputs.chunks(cut) {
+            let part = folded(batch);
+            match &mut stored {
+                Some(stored) => merge(stored, &part),
+                None => stored = Some(part),
+            }
         }
-        groups.push(merged(&parts[cut..]));
-        prop_assert_eq!(merged(&parts), merged(&groups));
+        prop_assert_eq!(stored, Some(folded(&inputs)));
     }
 
     #[test]
-    fn a_candle_is_ordered(parts in parts()) {
-        let candle = merged(&parts);
+    fn a_candle_is_ordered(inputs in inputs()) {
+        let candle = folded(&inputs);
         prop_assert!(candle.low <= candle.open && candle.open <= candle.high);
         prop_assert!(candle.low <= candle.close && candle.close <= candle.high);
-        prop_assert_eq!(candle.tick_count, i64::try_from(parts.len()).unwrap());
+        prop_assert_eq!(candle.tick_count, i64::try_from(inputs.len()).unwrap());
     }
 }

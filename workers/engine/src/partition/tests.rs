@@ -1,8 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    candle::{PartialCandle, tests::merge},
+    candles::CandleKey,
+};
 
 const START: i64 = 1_700_000_000;
 
@@ -10,21 +14,48 @@ fn at(second: i64) -> EventTime {
     EventTime::from_microseconds((START + second) * 1_000_000).unwrap()
 }
 
-fn tick(second: i64, price: i64) -> Tick {
-    Tick {
-        symbol: "A".parse().unwrap(),
+/// A message as the decoder would have it.
+#[derive(Clone, Debug)]
+struct Message {
+    identity: Option<MessageIdentity>,
+    ticks: Vec<Quote>,
+    heartbeat: Option<EventTime>,
+}
+
+/// Whether a message was new.
+#[derive(Debug, PartialEq)]
+enum Observed {
+    New,
+    Duplicate,
+}
+
+impl PartitionState {
+    /// Takes in a whole message, as the processor does.
+    fn observe(&mut self, message: Message, effects: &mut Effects) -> Observed {
+        let Message {
+            identity,
+            ticks,
+            heartbeat,
+        } = message;
+        if self.contains(identity) {
+            effects.duplicates += 1;
+            return Observed::Duplicate;
+        }
+        for (place, quote) in (0..).zip(&ticks) {
+            self.fold(quote, identity, place, Lateness::Judged, effects);
+        }
+        let newest = ticks.iter().map(|quote| quote.event_time).max();
+        self.settle(identity, newest, heartbeat, effects);
+        Observed::New
+    }
+}
+
+fn tick(second: i64, price: i64) -> Quote {
+    Quote {
+        symbol: SymbolId(0),
         price: price.to_string().parse().unwrap(),
         event_time: at(second),
         volume: Some(second.max(0)),
-        market_cap: None,
-        open: None,
-        day_high: None,
-        day_low: None,
-        previous_close: None,
-        change: None,
-        change_percentage: None,
-        exchange: None,
-        name: None,
     }
 }
 
@@ -33,9 +64,9 @@ fn message(sequence: u64, ticks: &[(i64, i64)]) -> Message {
         publisher: [1; 16],
         sequence,
     });
-    let ticks = (0..)
-        .zip(ticks)
-        .map(|(place, (second, price))| (place, tick(*second, *price)))
+    let ticks = ticks
+        .iter()
+        .map(|(second, price)| tick(*second, *price))
         .collect();
     Message {
         identity,
@@ -73,13 +104,13 @@ struct Store {
 
 impl Store {
     fn commit(&mut self, effects: &Effects) {
-        for (key, part) in &effects.candles {
-            match self.candles.entry(key.clone()) {
-                Entry::Occupied(mut entry) => entry.get_mut().merge(part),
+        for (key, part) in effects.candles.sorted() {
+            match self.candles.entry(*key) {
+                Entry::Occupied(mut entry) => merge(entry.get_mut(), part),
                 Entry::Vacant(entry) => drop(entry.insert(part.clone())),
             }
         }
-        self.ticks += effects.ticks.len();
+        self.ticks += usize::try_from(effects.ticks).unwrap();
         self.late += effects.late.len();
     }
 
@@ -91,7 +122,7 @@ impl Store {
         };
         self.candles
             .iter()
-            .map(|(key, part)| (key.clone(), without(part)))
+            .map(|(key, part)| (*key, without(part)))
             .collect()
     }
 }
@@ -140,7 +171,7 @@ fn a_heartbeat_moves_a_quiet_partition() {
     let mut effects = Effects::default();
     state.observe(heartbeat(1, 100), &mut effects);
     assert_eq!(state.watermark(), Some(at(100)));
-    assert!(effects.ticks.is_empty() && effects.candles.is_empty());
+    assert!(effects.ticks == 0 && effects.candles.is_empty());
 }
 
 #[test]
@@ -160,7 +191,7 @@ fn a_gap_is_reported_once_and_the_watermark_goes_on() {
     assert_eq!(state.abandon_holes(), []);
     assert_eq!(state.watermark(), Some(at(35)));
     assert_eq!(state.observe(message(2, &[(12, 9)]), &mut effects), Observed::New);
-    assert_eq!(effects.ticks.len(), 3);
+    assert_eq!(effects.ticks, 3);
 }
 
 #[test]
@@ -169,7 +200,7 @@ fn a_late_tick_is_kept_and_counted_for_the_widths_it_missed() {
     let mut effects = Effects::default();
     state.observe(heartbeat(1, 200), &mut effects);
     state.observe(message(2, &[(105, 7)]), &mut effects);
-    assert_eq!(effects.ticks.len(), 1, "the raw tick is stored all the same");
+    assert_eq!(effects.ticks, 1, "the raw tick is stored all the same");
     let missed: Vec<_> = effects.late.iter().map(|late| late.width).collect();
     // 10 s: ended at 110 (aligned), closed at 140. 1 m: ended at 160 at the latest, closed at 190. 1 d: open.
     assert_eq!(missed, [WindowWidth::Second10, WindowWidth::Minute1]);
@@ -185,11 +216,41 @@ fn a_tick_after_the_end_is_a_revision() {
     state.observe(message(3, &[(2, 6)]), &mut effects);
     let revisions: BTreeMap<_, _> = effects
         .candles
+        .sorted()
         .iter()
         .map(|(key, part)| (key.width, part.revisions))
         .collect();
     assert_eq!(revisions[&WindowWidth::Second10], 1);
     assert_eq!(revisions[&WindowWidth::Day1], 0);
+}
+
+#[test]
+fn a_late_tick_that_was_asked_for_by_name_revises_the_candle() {
+    let mut state = state(30);
+    let mut effects = Effects::default();
+    state.observe(heartbeat(1, 200), &mut effects);
+    state.fold(&tick(105, 7), None, 0, Lateness::Forgiven, &mut effects);
+    assert!(effects.late.is_empty());
+    assert_eq!(effects.candles.len(), 3);
+}
+
+#[test]
+fn another_publishers_hole_holds_the_watermark_back_too() {
+    let mut state = state(60);
+    let mut effects = Effects::default();
+    let other = |sequence, second| Message {
+        identity: Some(MessageIdentity {
+            publisher: [2; 16],
+            sequence,
+        }),
+        ..message(1, &[(second, 1)])
+    };
+    state.observe(message(1, &[(10, 1)]), &mut effects);
+    state.observe(other(2, 50), &mut effects);
+    state.observe(message(2, &[(30, 1)]), &mut effects);
+    assert_eq!(state.watermark(), Some(at(5)));
+    state.observe(other(1, 20), &mut effects);
+    assert_eq!(state.watermark(), Some(at(45)));
 }
 
 #[test]
@@ -202,7 +263,7 @@ fn messages_without_identity_are_taken_each_time() {
     };
     assert_eq!(state.observe(anonymous.clone(), &mut effects), Observed::New);
     assert_eq!(state.observe(anonymous, &mut effects), Observed::New);
-    assert_eq!((effects.ticks.len(), state.watermark()), (2, Some(at(5))));
+    assert_eq!((effects.ticks, state.watermark()), (2, Some(at(5))));
 }
 
 /// Messages whose ticks lie within 100 s, in a shuffled order with some repeated, cut into batches.

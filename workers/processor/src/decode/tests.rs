@@ -34,20 +34,23 @@ fn body(symbol: &str, time: &str) -> String {
     format!(r#"[{{"symbol":"{symbol}","price":"1.5","event_time":"{time}"}}]"#)
 }
 
-fn reasons(decoded: &Decoded) -> Vec<RejectReason> {
+/// A message as the processor reads it.
+fn read<'a>(rules: &Rules, properties: &AMQPProperties, body: &'a [u8]) -> (Header, Decoded<'a>) {
+    let header = header(rules, properties, now());
+    let decoded = decode(rules, Scope::Partition, &header, body, now());
+    (header, decoded)
+}
+
+fn reasons(decoded: &Decoded<'_>) -> Vec<RejectReason> {
     decoded.refused.iter().map(|refused| refused.why.reason).collect()
 }
 
 #[test]
 fn a_good_message_has_its_identity_and_ticks() {
-    let decoded = decode(
-        &rules(),
-        &numbered(7),
-        body("AAPL", "2026-11-20T20:00:00Z").as_bytes(),
-        now(),
-    );
-    assert_eq!(decoded.message.identity.unwrap().sequence, 7);
-    assert_eq!(decoded.message.ticks.len(), 1);
+    let body = body("AAPL", "2026-11-20T20:00:00Z");
+    let (header, decoded) = read(&rules(), &numbered(7), body.as_bytes());
+    assert_eq!(header.identity.unwrap().sequence, 7);
+    assert_eq!(decoded.ticks.len(), 1);
     assert_eq!(reasons(&decoded), []);
 }
 
@@ -57,19 +60,16 @@ fn a_heartbeat_has_a_time_and_no_ticks() {
         header::EVENT_TIME,
         AMQPValue::LongString("2026-11-20T20:00:00Z".into()),
     )]);
-    let decoded = decode(&rules(), &beat, b"[]", now());
-    assert_eq!(
-        decoded.message.heartbeat.unwrap().to_string(),
-        "2026-11-20T20:00:00Z"
-    );
-    assert_eq!((decoded.message.ticks.len(), decoded.refused.len()), (0, 0));
+    let (header, decoded) = read(&rules(), &beat, b"[]");
+    assert_eq!(header.heartbeat.unwrap().to_string(), "2026-11-20T20:00:00Z");
+    assert_eq!((decoded.ticks.len(), decoded.refused.len()), (0, 0));
 }
 
 #[test]
 fn what_is_refused_keeps_its_sequence() {
-    let decoded = decode(&rules(), &numbered(3), b"nonsense", now());
+    let (header, decoded) = read(&rules(), &numbered(3), b"nonsense");
     assert_eq!(
-        decoded.message.identity.unwrap().sequence,
+        header.identity.unwrap().sequence,
         3,
         "or the next message would look like a gap"
     );
@@ -135,10 +135,20 @@ fn every_rule_has_its_reason() {
         ),
     ];
     for (properties, body, expected) in cases {
-        let decoded = decode(&rules(), &properties, body.as_bytes(), now());
+        let (_, decoded) = read(&rules(), &properties, body.as_bytes());
         assert_eq!(reasons(&decoded), [expected], "{body}");
-        assert!(decoded.message.ticks.is_empty());
+        assert!(decoded.ticks.is_empty());
     }
+}
+
+#[test]
+fn the_greatest_age_is_a_limit_of_the_resource() {
+    let symbols = ["AAPL".parse().unwrap()];
+    let day = Duration::from_secs(86_400);
+    let rules = Rules::new(&symbols, 0, 1, Duration::ZERO, Some(day));
+    let of = |time: &str| reasons(&read(&rules, &numbered(1), body("AAPL", time).as_bytes()).1);
+    assert_eq!(of("2026-11-19T21:00:00Z"), []);
+    assert_eq!(of("2026-11-19T20:59:59Z"), [RejectReason::TimeOutOfRange]);
 }
 
 #[test]
@@ -146,13 +156,11 @@ fn a_symbol_of_another_partition_is_refused() {
     let symbols = ["AAPL".parse().unwrap()];
     let home = partition_of(&symbols[0], 4);
     let elsewhere = Rules::new(&symbols, (home + 1) % 4, 4, Duration::ZERO, None);
-    let decoded = decode(
-        &elsewhere,
-        &numbered(1),
-        body("AAPL", "2026-11-20T20:00:00Z").as_bytes(),
-        now(),
-    );
+    let body = body("AAPL", "2026-11-20T20:00:00Z");
+    let (header, decoded) = read(&elsewhere, &numbered(1), body.as_bytes());
     assert_eq!(reasons(&decoded), [RejectReason::UnknownSymbol]);
+    let decoded = decode(&elsewhere, Scope::Feed, &header, body.as_bytes(), now());
+    assert_eq!(decoded.ticks.len(), 1, "what is released may be of any partition");
 }
 
 proptest! {
@@ -168,8 +176,8 @@ proptest! {
                 .collect();
             serde_json::to_string(&entries).unwrap()
         };
-        let decoded = decode(&rules(), &numbered(1), body.as_bytes(), now());
+        let (_, decoded) = read(&rules(), &numbered(1), body.as_bytes());
         let entries = serde_json::from_str::<Vec<serde_json::Value>>(&body).map_or(1, |entries| entries.len().max(1));
-        prop_assert_eq!(decoded.message.ticks.len() + decoded.refused.len(), entries);
+        prop_assert_eq!(decoded.ticks.len() + decoded.refused.len(), entries);
     }
 }

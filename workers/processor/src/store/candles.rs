@@ -1,9 +1,10 @@
 //! Merging partial candles into `candle_state`, by the same rules as [`engine::candle`].
 
-use std::collections::BTreeMap;
-
 use contract::event_time::EventTime;
-use engine::{candle::PartialCandle, partition::CandleKey};
+use engine::{
+    candle::PartialCandle,
+    candles::{CandleKey, Candles},
+};
 use snafu::ResultExt;
 use sqlx::PgConnection;
 
@@ -41,59 +42,55 @@ const MERGE: &str = "
         is_final = stored.is_final OR excluded.is_final,
         updated_at = now()";
 
-/// Merges a batch's candles.
+/// Merges a batch's candles. `symbols` are the names of their ids.
 pub(super) async fn merge(
     connection: &mut PgConnection,
-    candles: &BTreeMap<CandleKey, PartialCandle>,
+    symbols: &[String],
+    candles: &Candles,
     watermark: Option<EventTime>,
 ) -> Result<(), Error> {
-    let column = |text: fn(&PartialCandle) -> String| candles.values().map(text).collect::<Vec<_>>();
-    let number = |value: fn(&PartialCandle) -> i64| candles.values().map(value).collect::<Vec<_>>();
-    let bytes =
-        |value: fn(&PartialCandle) -> Option<Vec<u8>>| candles.values().map(value).collect::<Vec<_>>();
-    let final_now = |part: &PartialCandle| watermark.is_some_and(|watermark| part.window.end <= watermark);
+    // In the order of their keys: two that merge at once lock the same rows in the same order.
+    let candles = candles.sorted();
+    let name = |key: &CandleKey| symbols[usize::from(key.symbol.0)].as_str();
     sqlx::query(MERGE)
-        .bind(
-            candles
-                .keys()
-                .map(|key| key.symbol.as_str().to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            candles
-                .keys()
-                .map(|key| key.width.label().to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .bind(number(|part| part.window.start.as_microseconds()))
-        .bind(number(|part| part.window.end.as_microseconds()))
-        .bind(column(|part| part.window.session_day.to_string()))
-        .bind(column(|part| part.open.to_string()))
-        .bind(column(|part| part.high.to_string()))
-        .bind(column(|part| part.low.to_string()))
-        .bind(column(|part| part.close.to_string()))
-        .bind(bytes(|part| Some(part.first_key.as_bytes().to_vec())))
-        .bind(bytes(|part| Some(part.last_key.as_bytes().to_vec())))
-        .bind(
-            candles
-                .values()
-                .map(|part| part.volume.map(|volume| volume.total))
-                .collect::<Vec<_>>(),
-        )
-        .bind(bytes(|part| {
+        .bind(candles.iter().map(|(key, _)| name(key)).collect::<Vec<_>>())
+        .bind(column(&candles, |key, _| key.width.label()))
+        .bind(column(&candles, |_, part| part.window.start.as_microseconds()))
+        .bind(column(&candles, |_, part| part.window.end.as_microseconds()))
+        .bind(column(&candles, |_, part| part.window.session_day.to_string()))
+        .bind(column(&candles, |_, part| price(part.open)))
+        .bind(column(&candles, |_, part| price(part.high)))
+        .bind(column(&candles, |_, part| price(part.low)))
+        .bind(column(&candles, |_, part| price(part.close)))
+        .bind(column(&candles, |_, part| part.first_key.as_bytes().to_vec()))
+        .bind(column(&candles, |_, part| part.last_key.as_bytes().to_vec()))
+        .bind(column(&candles, |_, part| part.volume.map(|volume| volume.total)))
+        .bind(column(&candles, |_, part| {
             part.volume.map(|volume| volume.key.as_bytes().to_vec())
         }))
-        .bind(number(|part| part.tick_count))
-        .bind(column(|part| fixed_point(part.price_sum, 10)))
-        .bind(column(|part| fixed_point(part.price_square_sum, 12)))
-        .bind(number(|part| part.revisions))
-        .bind(candles.values().map(final_now).collect::<Vec<_>>())
+        .bind(column(&candles, |_, part| part.tick_count))
+        .bind(column(&candles, |_, part| price(part.price_sum)))
+        .bind(column(&candles, |_, part| {
+            let (whole, fraction) = part.price_square_sum.parts();
+            fixed_point(whole, fraction, 20)
+        }))
+        .bind(column(&candles, |_, part| part.revisions))
+        .bind(
+            candles
+                .iter()
+                .map(|(_, part)| part.is_final(watermark))
+                .collect::<Vec<_>>(),
+        )
         .execute(connection)
         .await
         .context(DatabaseSnafu {
             action: "merge candles",
         })?;
     Ok(())
+}
+
+fn column<T>(candles: &[&(CandleKey, PartialCandle)], value: fn(&CandleKey, &PartialCandle) -> T) -> Vec<T> {
+    candles.iter().map(|(key, part)| value(key, part)).collect()
 }
 
 /// Marks final what the watermark has passed, of this partition's symbols.
@@ -114,25 +111,33 @@ pub(super) async fn finalize(
     Ok(())
 }
 
-/// A positive number of `units` of 10^-`scale`, as decimal text.
-fn fixed_point(units: i128, scale: usize) -> String {
-    let digits = format!("{units:0>width$}", width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    match fraction.trim_end_matches('0') {
-        "" => whole.to_owned(),
-        fraction => format!("{whole}.{fraction}"),
+/// A price, or a sum of prices, in units of 10^-10, as decimal text.
+fn price(units: i128) -> String {
+    const ONE: i128 = 10_i128.pow(10);
+    fixed_point(units / ONE, units % ONE, 10)
+}
+
+/// A positive number of whole units and of 10^-`scale`, as decimal text.
+fn fixed_point(whole: i128, fraction: i128, scale: usize) -> String {
+    let digits = format!("{fraction:0>scale$}");
+    match digits.trim_end_matches('0') {
+        "" => whole.to_string(),
+        digits => format!("{whole}.{digits}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fixed_point;
+    use super::{fixed_point, price};
 
     #[test]
     fn fixed_point_is_exact() {
-        assert_eq!(fixed_point(2_281_200_000_000, 10), "228.12");
-        assert_eq!(fixed_point(1, 10), "0.0000000001");
-        assert_eq!(fixed_point(30_000_000_000, 10), "3");
-        assert_eq!(fixed_point(10_i128.pow(37), 12), "10000000000000000000000000");
+        assert_eq!(price(2_281_200_000_000), "228.12");
+        assert_eq!(price(1), "0.0000000001");
+        assert_eq!(price(30_000_000_000), "3");
+        assert_eq!(
+            fixed_point(10_i128.pow(25), 10, 20),
+            "10000000000000000000000000.0000000000000000001"
+        );
     }
 }

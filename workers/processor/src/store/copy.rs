@@ -1,46 +1,49 @@
-//! Raw ticks by COPY, in text format.
+//! Raw ticks by COPY, in its binary format: the server parses no text. Rows are written as ticks are decoded, so that a
+//! batch is one run of bytes.
+//!
+//! Format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4>. Of the types: `numeric_recv`,
+//! `timestamptz_recv` and `int8recv` of PostgreSQL's source.
 
-use std::fmt::Write as _;
-
-use contract::tick::Tick;
+use contract::{event_time::EventTime, price::Price, tick::TickRef};
+use rust_decimal::Decimal;
 use snafu::ResultExt;
 use sqlx::PgConnection;
 
 use super::{DatabaseSnafu, Error};
 
 const COPY: &str = r#"COPY stock_data (symbol, price, change, change_percentage, volume, market_cap, open_price, high_price,
-    low_price, previous_close, exchange, company_name, "timestamp") FROM STDIN"#;
+    low_price, previous_close, exchange, company_name, "timestamp") FROM STDIN (FORMAT binary)"#;
+const COLUMNS: i16 = 13;
+
+/// Signature, no flags, no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// Microseconds from 1970 to 2000, which PostgreSQL counts from.
+const EPOCH_OFFSET: i64 = 946_684_800_000_000;
 
 /// Sent at once; a batch of 4 MiB of JSON is a few such pieces.
 const PIECE: usize = 1024 * 1024;
 
-pub(super) async fn ticks(connection: &mut PgConnection, ticks: &[Tick]) -> Result<(), Error> {
+/// Sends rows that [`row`] wrote.
+pub(super) async fn send(connection: &mut PgConnection, rows: &[u8]) -> Result<(), Error> {
     let action = "copy ticks";
     let mut copy = connection
         .copy_in_raw(COPY)
         .await
         .context(DatabaseSnafu { action })?;
-    let mut text = String::with_capacity(PIECE.min(ticks.len() * 128));
-    for tick in ticks {
-        line(&mut text, tick);
-        if text.len() >= PIECE {
-            copy.send(text.as_bytes())
-                .await
-                .context(DatabaseSnafu { action })?;
-            text.clear();
-        }
+    copy.send(HEADER).await.context(DatabaseSnafu { action })?;
+    for piece in rows.chunks(PIECE) {
+        copy.send(piece).await.context(DatabaseSnafu { action })?;
     }
-    copy.send(text.as_bytes())
-        .await
-        .context(DatabaseSnafu { action })?;
+    copy.send(TRAILER).await.context(DatabaseSnafu { action })?;
     copy.finish().await.context(DatabaseSnafu { action })?;
     Ok(())
 }
 
-/// One line of COPY's text format: columns between tabs, `\N` for NULL.
-/// <https://www.postgresql.org/docs/current/sql-copy.html>
-fn line(text: &mut String, tick: &Tick) {
-    let Tick {
+/// Appends the row of a tick.
+pub fn row(rows: &mut Vec<u8>, tick: &TickRef<'_>) {
+    let TickRef {
         symbol,
         price,
         event_time,
@@ -55,41 +58,148 @@ fn line(text: &mut String, tick: &Tick) {
         exchange,
         name,
     } = tick;
-    text.push_str(symbol.as_str());
-    plain(text, Some(price));
-    plain(text, change.as_ref());
-    plain(text, change_percentage.as_ref());
-    plain(text, volume.as_ref());
-    for value in [market_cap, open, day_high, day_low, previous_close] {
-        plain(text, value.as_ref());
+    rows.extend_from_slice(&COLUMNS.to_be_bytes());
+    text(rows, Some(symbol));
+    self::price(rows, *price);
+    decimal(rows, *change);
+    decimal(rows, *change_percentage);
+    match volume {
+        Some(volume) => field(rows, &volume.to_be_bytes()),
+        None => null(rows),
     }
-    escaped(text, exchange.as_deref());
-    escaped(text, name.as_deref());
-    plain(text, Some(event_time));
-    text.push('\n');
+    for value in [market_cap, open, day_high, day_low, previous_close] {
+        decimal(rows, *value);
+    }
+    text(rows, exchange.as_deref());
+    text(rows, name.as_deref());
+    time(rows, *event_time);
 }
 
-/// A value whose text has nothing to escape.
-fn plain<T: std::fmt::Display>(text: &mut String, value: Option<&T>) {
-    // Writing to a String cannot fail.
-    let _infallible = match value {
-        Some(value) => write!(text, "\t{value}"),
-        None => text.write_str("\t\\N"),
-    };
+fn null(rows: &mut Vec<u8>) {
+    rows.extend_from_slice(&(-1_i32).to_be_bytes());
 }
 
-fn escaped(text: &mut String, value: Option<&str>) {
-    let Some(value) = value else {
-        return text.push_str("\t\\N");
+fn field(rows: &mut Vec<u8>, bytes: &[u8]) {
+    // No text of a tick is longer than a message, and that is far below 2 GiB.
+    let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+    rows.extend_from_slice(&length.to_be_bytes());
+    rows.extend_from_slice(bytes);
+}
+
+fn text(rows: &mut Vec<u8>, value: Option<&str>) {
+    match value {
+        Some(text) => field(rows, text.as_bytes()),
+        None => null(rows),
+    }
+}
+
+fn time(rows: &mut Vec<u8>, time: EventTime) {
+    field(rows, &(time.as_microseconds() - EPOCH_OFFSET).to_be_bytes());
+}
+
+fn price(rows: &mut Vec<u8>, price: Price) {
+    numeric(rows, price.mantissa().into(), price.scale().into(), false);
+}
+
+fn decimal(rows: &mut Vec<u8>, value: Option<Decimal>) {
+    match value {
+        Some(value) => {
+            let mantissa = value.mantissa();
+            numeric(rows, mantissa.unsigned_abs(), value.scale(), mantissa < 0);
+        }
+        None => null(rows),
+    }
+}
+
+/// A number `mantissa` · 10^-`scale`: groups of four decimal digits, the weight of the first (as a power of 10,000), the
+/// sign, and how many decimals to show. The mantissa has at most 29 digits, so ten groups are enough with those that
+/// complete the fraction's last.
+fn numeric(rows: &mut Vec<u8>, mantissa: u128, scale: u32, negative: bool) {
+    const SIGN: u16 = 0x4000;
+    // The fraction's digits must fill whole groups.
+    let missing = (4 - scale % 4) % 4;
+    let fraction_groups = (scale + missing) / 4;
+    let mut groups = [0_u16; 10];
+    let mut count = 0;
+    let mut push = |group: u16| {
+        groups[count] = group;
+        count += 1;
     };
-    text.push('\t');
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str("\\\\"),
-            '\t' => text.push_str("\\t"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            other => text.push(other),
+    let mut rest = mantissa * 10_u128.pow(missing);
+    while rest > u128::from(u64::MAX) {
+        push((rest % 10_000) as u16);
+        rest /= 10_000;
+    }
+    // Division of 128 bits is slow, and few numbers need it.
+    let mut rest = rest as u64;
+    while rest > 0 {
+        push((rest % 10_000) as u16);
+        rest /= 10_000;
+    }
+    let zeros = groups[..count].iter().take_while(|group| **group == 0).count();
+    let stored = count - zeros;
+    // Small by construction: at most ten groups, and a scale of at most 28.
+    let weight = count as i16 - fraction_groups as i16 - 1;
+    rows.extend_from_slice(&(8 + 2 * stored as i32).to_be_bytes());
+    rows.extend_from_slice(&(stored as i16).to_be_bytes());
+    rows.extend_from_slice(&(if stored == 0 { 0 } else { weight }).to_be_bytes());
+    rows.extend_from_slice(&(if negative && stored > 0 { SIGN } else { 0 }).to_be_bytes());
+    rows.extend_from_slice(&(scale as u16).to_be_bytes());
+    for group in groups[zeros..count].iter().rev() {
+        rows.extend_from_slice(&group.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As `numeric_recv` reads it, as text without trailing zeros.
+    fn read(bytes: &[u8]) -> Decimal {
+        let word = |place: usize| i16::from_be_bytes([bytes[4 + 2 * place], bytes[5 + 2 * place]]);
+        assert_eq!(
+            i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize,
+            bytes.len() - 4
+        );
+        let (count, weight, sign) = (word(0), i32::from(word(1)), word(2));
+        assert_eq!(bytes.len(), 12 + 2 * count as usize);
+        let mut value = Decimal::ZERO;
+        for place in 0..count {
+            let group = word(4 + place as usize);
+            assert!((0..10_000).contains(&group));
+            let exponent = 4 * (weight - i32::from(place));
+            let group = Decimal::from(group);
+            value += match u32::try_from(exponent) {
+                Ok(exponent) => group * Decimal::from(10_i128.pow(exponent)),
+                Err(_) => group * Decimal::from_i128_with_scale(1, exponent.unsigned_abs().min(28)),
+            };
+        }
+        if sign == 0 { value } else { -value }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_survive(mantissa in -(10_i128.pow(24))..10_i128.pow(24), scale in 0_u32..=24) {
+            let value = Decimal::from_i128_with_scale(mantissa, scale);
+            let mut rows = Vec::new();
+            decimal(&mut rows, Some(value));
+            prop_assert_eq!(read(&rows), value);
+        }
+    }
+
+    #[test]
+    fn the_extremes_fit() {
+        for value in [
+            Decimal::MAX,
+            Decimal::MIN,
+            Decimal::ZERO,
+            Decimal::from_i128_with_scale(1, 28),
+        ] {
+            let mut rows = Vec::new();
+            decimal(&mut rows, Some(value));
+            assert!(rows.len() <= 32);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! What else a commit writes: committed sequences, quarantine, late ticks, gaps.
 
-use std::collections::HashSet;
-
-use contract::{event_time::EventTime, tick::Tick};
+use contract::event_time::EventTime;
 use engine::{
     key::MessageIdentity,
-    partition::{Effects, Gap, PartitionState},
+    partition::{Gap, LateTick},
+    sequence::Sequences,
 };
 use snafu::ResultExt;
 use sqlx::PgConnection;
@@ -22,15 +21,10 @@ const MAX_DETAIL: usize = 500;
 
 pub(super) async fn publishers(
     connection: &mut PgConnection,
-    generation: i32,
-    partition: i32,
-    state: &PartitionState,
-    changed: &HashSet<[u8; 16]>,
+    (generation, partition): (i32, i32),
+    changed: &[([u8; 16], Sequences)],
 ) -> Result<(), Error> {
-    for publisher in changed {
-        let Some(sequences) = state.sequences(publisher) else {
-            continue;
-        };
+    for (publisher, sequences) in changed {
         let runs = sequences.runs();
         let bound = |bound: Option<EventTime>| bound.map_or(NO_BOUND, EventTime::as_microseconds);
         sqlx::query(
@@ -56,8 +50,7 @@ pub(super) async fn publishers(
 
 pub(super) async fn quarantine(
     connection: &mut PgConnection,
-    generation: i32,
-    partition: i32,
+    (generation, partition): (i32, i32),
     refused: &[(Option<MessageIdentity>, Refused)],
 ) -> Result<(), Error> {
     let detail = |refused: &Refused| {
@@ -108,9 +101,28 @@ pub(super) async fn quarantine(
     Ok(())
 }
 
-pub(super) async fn late(connection: &mut PgConnection, effects: &Effects) -> Result<(), Error> {
-    let tick = |index: usize| -> &Tick { &effects.ticks[index] };
-    let late = &effects.late;
+/// Deletes rows of quarantine that are dealt with.
+pub(super) async fn delete_released(connection: &mut PgConnection, ids: &[i64]) -> Result<(), Error> {
+    sqlx::query("DELETE FROM quarantine WHERE id = ANY($1)")
+        .bind(ids)
+        .execute(connection)
+        .await
+        .context(DatabaseSnafu {
+            action: "take what was released out of quarantine",
+        })?;
+    Ok(())
+}
+
+pub(super) async fn late(
+    connection: &mut PgConnection,
+    symbols: &[String],
+    late: &[LateTick],
+) -> Result<(), Error> {
+    let name = |late: &LateTick| symbols[usize::from(late.quote.symbol.0)].as_str();
+    let moment = |time: fn(&LateTick) -> EventTime| {
+        let microseconds = late.iter().map(|late| time(late).as_microseconds());
+        microseconds.collect::<Vec<_>>()
+    };
     sqlx::query(
         r#"INSERT INTO late_ticks (symbol, width, window_start, price, volume, "timestamp", watermark)
            SELECT symbol, width, timestamptz 'epoch' + window_start * interval '1 microsecond', price::numeric, volume,
@@ -119,23 +131,70 @@ pub(super) async fn late(connection: &mut PgConnection, effects: &Effects) -> Re
            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
                 AS late (symbol, width, window_start, price, volume, event_time, watermark)"#,
     )
-    .bind(late.iter().map(|late| tick(late.tick).symbol.as_str().to_owned()).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| late.width.label().to_owned()).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| late.window_start.as_microseconds()).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| tick(late.tick).price.to_string()).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| tick(late.tick).volume).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| tick(late.tick).event_time.as_microseconds()).collect::<Vec<_>>())
-    .bind(late.iter().map(|late| late.watermark.as_microseconds()).collect::<Vec<_>>())
+    .bind(late.iter().map(name).collect::<Vec<_>>())
+    .bind(late.iter().map(|late| late.width.label()).collect::<Vec<_>>())
+    .bind(moment(|late| late.window_start))
+    .bind(late.iter().map(|late| late.quote.price.to_string()).collect::<Vec<_>>())
+    .bind(late.iter().map(|late| late.quote.volume).collect::<Vec<_>>())
+    .bind(moment(|late| late.quote.event_time))
+    .bind(moment(|late| late.watermark))
     .execute(connection)
     .await
     .context(DatabaseSnafu { action: "write late ticks" })?;
     Ok(())
 }
 
+/// A message that the broker gave up on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Generation and partition of the queue that it died in; zeros when the queue is none of the feed's partitions.
+    pub partition: (u32, u16),
+    /// That queue.
+    pub queue: String,
+    /// Publisher and sequence.
+    pub identity: Option<MessageIdentity>,
+    /// For people.
+    pub detail: String,
+    /// The body.
+    pub raw: Vec<u8>,
+}
+
+/// Writes dead letters to quarantine, each once however often it is written: a numbered one is known by its queue and number.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn dead_letters(connection: &mut PgConnection, letters: &[DeadLetter]) -> Result<u64, Error> {
+    let written = sqlx::query(
+        "INSERT INTO quarantine (generation, partition, reason, detail, publisher, sequence, raw, queue)
+         SELECT generation, partition, 'delivery_limit', detail, publisher, sequence, raw, queue
+         FROM unnest($1::integer[], $2::integer[], $3::text[], $4::uuid[], $5::bigint[], $6::bytea[], $7::text[])
+              AS letter (generation, partition, detail, publisher, sequence, raw, queue)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(letters.iter().map(|letter| letter.partition.0.cast_signed()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| i32::from(letter.partition.1)).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| letter.detail.as_str()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| letter.identity.map(|it| Uuid::from_bytes(it.publisher))).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| letter.identity.map(|it| it.sequence.cast_signed())).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| letter.raw.as_slice()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|letter| letter.queue.as_str()).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .context(DatabaseSnafu { action: "write dead letters to quarantine" })?;
+    Ok(written.rows_affected())
+}
+
+/// The identity in two columns, if both are there.
+pub(super) fn identity(publisher: Option<Uuid>, sequence: Option<i64>) -> Option<MessageIdentity> {
+    Some(MessageIdentity {
+        publisher: publisher?.into_bytes(),
+        sequence: u64::try_from(sequence?).ok()?,
+    })
+}
+
 pub(super) async fn gaps(
     connection: &mut PgConnection,
-    generation: i32,
-    partition: i32,
+    (generation, partition): (i32, i32),
     gaps: &[Gap],
 ) -> Result<(), Error> {
     sqlx::query(

@@ -1,0 +1,186 @@
+//! What is committed together: messages that were taken in, folded, and written as rows, ready to be sent.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
+
+use contract::event_time::EventTime;
+use engine::{
+    key::MessageIdentity,
+    partition::{Effects, Gap, Lateness, PartitionState, Quote},
+    sequence::Sequences,
+};
+use lapin::message::Delivery;
+
+use crate::{
+    decode::{self, Decoded, Header, Refused, Rules, Scope},
+    store::{self, Released},
+};
+
+/// Messages that are committed together, and what they do.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What event time makes of them.
+    pub effects: Effects,
+    /// Rows of `stock_data`, as COPY takes them.
+    pub rows: Vec<u8>,
+    /// Weeks that the rows are of.
+    pub weeks: BTreeSet<i64>,
+    /// What the decoder refused, with the message's identity if it has one.
+    pub refused: Vec<(Option<MessageIdentity>, Refused)>,
+    /// Holes that were given up.
+    pub gaps: Vec<Gap>,
+    /// Rows of `quarantine` that were released and are dealt with here.
+    pub released: Vec<i64>,
+    /// For each message that says so, when it was published.
+    pub published: Vec<EventTime>,
+    /// For each message with ticks, the newest event time of them.
+    pub happened: Vec<EventTime>,
+    /// Messages taken in, those that were committed before included.
+    pub messages: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+    /// Acknowledging this tag acknowledges all of them.
+    pub last_tag: u64,
+    /// Since when the first of them is held.
+    pub since: Option<Instant>,
+    publishers: HashSet<[u8; 16]>,
+}
+
+/// A batch that takes no more, with the state that the partition has after it.
+#[derive(Debug)]
+pub struct Change {
+    /// The batch.
+    pub batch: Batch,
+    /// The watermark after it.
+    pub watermark: Option<EventTime>,
+    /// The committed sequences of the publishers that it holds messages of.
+    pub sequences: Vec<([u8; 16], Sequences)>,
+    /// Whether sequences are missing that hold the watermark back.
+    pub waits_for_missing: bool,
+}
+
+impl Batch {
+    /// Takes in a delivery. `now` is the time of day.
+    pub fn take(&mut self, rules: &Rules, state: &mut PartitionState, delivery: &Delivery, now: EventTime) {
+        self.since.get_or_insert_with(Instant::now);
+        self.messages += 1;
+        self.bytes += delivery.data.len();
+        self.last_tag = delivery.delivery_tag;
+        let header = decode::header(rules, &delivery.properties, now);
+        let Header {
+            identity,
+            heartbeat,
+            published_at,
+            ..
+        } = header;
+        if state.contains(identity) {
+            self.effects.duplicates += 1;
+            return;
+        }
+        let decoded = decode::decode(rules, Scope::Partition, &header, &delivery.data, now);
+        let newest = self.fold(state, identity, decoded, Lateness::Judged);
+        state.settle(identity, newest, heartbeat, &mut self.effects);
+        self.publishers
+            .extend(identity.map(|MessageIdentity { publisher, .. }| publisher));
+        self.published.extend(published_at);
+        self.happened.extend(newest);
+    }
+
+    /// Takes in a row of `quarantine` that somebody released: by the rules of now, for every symbol of the feed, and however
+    /// late it is. What cannot be used now either goes back to quarantine with its new reason.
+    pub fn take_released(
+        &mut self,
+        rules: &Rules,
+        state: &mut PartitionState,
+        released: &Released,
+        now: EventTime,
+    ) {
+        let Released { id, identity, raw } = released;
+        self.since.get_or_insert_with(Instant::now);
+        self.released.push(*id);
+        // An empty body is a heartbeat's: there is nothing in it that could be late or lost.
+        let header = Header {
+            heartbeat: Some(EventTime::EPOCH),
+            ..Header::default()
+        };
+        let decoded = decode::decode(rules, Scope::Feed, &header, raw, now);
+        let newest = self.fold(state, *identity, decoded, Lateness::Forgiven);
+        self.effects.last_event_time = self.effects.last_event_time.max(newest);
+    }
+
+    /// Notes that a message is dealt with although it was not delivered.
+    pub fn settle_elsewhere(&mut self, state: &mut PartitionState, identity: MessageIdentity) {
+        if !state.contains(Some(identity)) {
+            state.settle(Some(identity), None, None, &mut self.effects);
+            self.publishers.insert(identity.publisher);
+        }
+    }
+
+    /// Gives up the sequences that are missing.
+    pub fn give_up_holes(&mut self, state: &mut PartitionState) {
+        self.gaps = state.abandon_holes();
+        self.publishers.extend(self.gaps.iter().map(|gap| gap.publisher));
+    }
+
+    /// Messages that are given up in it.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.gaps.iter().map(|gap| gap.last - gap.first + 1).sum()
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0 && self.publishers.is_empty() && self.released.is_empty()
+    }
+
+    /// Closes the batch. Empty afterwards.
+    pub fn seal(&mut self, state: &PartitionState) -> Change {
+        let batch = std::mem::take(self);
+        let sequences = batch.publishers.iter().filter_map(|publisher| {
+            let sequences = state.sequences(publisher)?;
+            Some((*publisher, sequences.clone()))
+        });
+        Change {
+            watermark: state.watermark(),
+            sequences: sequences.collect(),
+            waits_for_missing: state.has_open_holes(),
+            batch,
+        }
+    }
+
+    /// Folds ticks and writes their rows; returns the newest event time.
+    fn fold(
+        &mut self,
+        state: &mut PartitionState,
+        identity: Option<MessageIdentity>,
+        decoded: Decoded<'_>,
+        lateness: Lateness,
+    ) -> Option<EventTime> {
+        let Decoded { ticks, refused } = decoded;
+        let mut newest = None;
+        for (place, symbol, tick) in &ticks {
+            let quote = Quote {
+                symbol: *symbol,
+                price: tick.price,
+                event_time: tick.event_time,
+                volume: tick.volume,
+            };
+            state.fold(&quote, identity, *place, lateness, &mut self.effects);
+            store::row(&mut self.rows, tick);
+            if newest.is_none_or(|newest| newest < tick.event_time) {
+                newest = Some(tick.event_time);
+            }
+            let week = store::week_of(tick.event_time);
+            // Nearly always the last one again.
+            if self.weeks.last() != Some(&week) {
+                self.weeks.insert(week);
+            }
+        }
+        let refused = refused.into_iter().map(|refused| (identity, refused));
+        self.refused.extend(refused);
+        newest
+    }
+}
