@@ -1,6 +1,7 @@
 //! A feed in a real broker and a real database, with processors in this process.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,9 +14,13 @@ use contract::{
     symbol::Symbol,
     tick::{self, Tick, header},
 };
+use futures::StreamExt as _;
 use lapin::{
     BasicProperties, Channel, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::{
+        BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
+        ConfirmSelectOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use secrecy::SecretString;
@@ -36,7 +41,7 @@ pub struct Harness {
     pub feed: FeedName,
     pub config: ProcessorConfig,
     channel: Channel,
-    _connection: Connection,
+    connection: Connection,
     _secrets: (TempDir, TempDir),
 }
 
@@ -74,17 +79,7 @@ impl Harness {
             &SecretString::from("secret".to_owned()),
         )
         .await?;
-        for partition in 0..partitions {
-            let arguments = serde_json::json!({"x-queue-type": "quorum", "x-single-active-consumer": true});
-            broker
-                .declare(
-                    &feed.exchange(),
-                    &feed.queue(1, partition),
-                    &names::binding_key(1, partition),
-                    arguments,
-                )
-                .await?;
-        }
+        declare(&broker, &feed, 1, partitions).await?;
         let secrets = (broker.secret()?, database.secret(&feed.writer_role(), "secret")?);
         let connection =
             service::amqp::connect(&BrokerCredentials::read(secrets.0.path())?, &feed, "test").await?;
@@ -121,9 +116,20 @@ impl Harness {
             feed,
             config,
             channel,
-            _connection: connection,
+            connection: connection,
             _secrets: secrets,
         })
+    }
+
+    /// Moves on to queues of the next generation.
+    pub async fn next_generation(&mut self, partitions: u16) -> Result<()> {
+        let generation = self.config.queues[0].generation + 1;
+        declare(&self.broker, &self.feed, generation, partitions).await?;
+        self.config.queues = vec![QueueGeneration {
+            generation,
+            partitions,
+        }];
+        Ok(())
     }
 
     pub fn start(&self, instance: &str) -> Processor {
@@ -149,7 +155,7 @@ impl Harness {
             .with_content_type(tick::CONTENT_TYPE.into())
             .with_type(kind.into())
             .with_headers(headers);
-        let key = format!("1-{partition}.any");
+        let key = format!("{}-{partition}.any", self.config.queues[0].generation);
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -186,6 +192,57 @@ impl Harness {
         let mut headers = numbered(publisher, sequence);
         headers.insert(header::EVENT_TIME.into(), AMQPValue::LongString(time.into()));
         self.publish(partition, b"[]", tick::MESSAGE_TYPE, headers).await
+    }
+
+    /// Takes the first message of a queue and refuses it for good, so that the broker puts it to the dead letters.
+    pub async fn reject_first(&self, queue: &str) -> Result<()> {
+        let channel = self.connection.create_channel().await?;
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let (consume, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let mut consumer = channel
+            .basic_consume(queue.into(), "refuses".into(), consume, arguments)
+            .await?;
+        let message = consumer.next().await.context("the queue is gone")??;
+        // Ends deliveries before there is room for another one.
+        channel
+            .basic_cancel("refuses".into(), BasicCancelOptions::default())
+            .await?;
+        message.reject(BasicRejectOptions { requeue: false }).await?;
+        channel.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    /// The prefetch of each consumer of a queue, as the broker tells it.
+    pub async fn consumer_prefetch(&self, queue: &str) -> Result<Vec<u64>> {
+        let path = format!("consumers/{}", self.broker.vhost);
+        let consumers = self.broker.management(reqwest::Method::GET, &path, None).await?;
+        let of_queue = consumers
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|consumer| consumer["queue"]["name"] == queue);
+        Ok(of_queue
+            .filter_map(|consumer| consumer["prefetch_count"].as_u64())
+            .collect())
+    }
+
+    /// Waits until a queue has so many consumers.
+    pub async fn until_consumers(&self, queue: &str, count: usize) -> Result<()> {
+        eventually(|| async { Ok(self.consumer_prefetch(queue).await?.len() == count) }).await
+    }
+
+    /// Executes a statement in the feed's schema, as the administrator.
+    pub async fn execute(&self, statement: &str) -> Result<()> {
+        let options = self
+            .database
+            .options
+            .clone()
+            .options([("search_path", self.feed.schema())]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut connection)
+            .await?;
+        Ok(())
     }
 
     /// A value that a query in the feed's schema gives.
@@ -248,6 +305,40 @@ impl Harness {
             .await
             .context("the queues did not become empty")?
     }
+}
+
+/// Waits until something is true.
+pub async fn eventually<F: Future<Output = Result<bool>>>(mut condition: impl FnMut() -> F) -> Result<()> {
+    let wait = async {
+        while !condition().await? {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .context("it did not become true")?
+}
+
+/// Declares the queues of a generation, and the dead letters', as the operator does.
+async fn declare(broker: &TestBroker, feed: &FeedName, generation: u32, partitions: u16) -> Result<()> {
+    let dead = feed.dead_letter_queue();
+    let arguments = serde_json::json!({"x-queue-type": "quorum", "x-delivery-limit": -1});
+    broker
+        .declare(&feed.exchange(), &dead, "no.message", arguments)
+        .await?;
+    for partition in 0..partitions {
+        let arguments = serde_json::json!({
+            "x-queue-type": "quorum", "x-single-active-consumer": true, "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead, "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+        });
+        let (queue, key) = (
+            feed.queue(generation, partition),
+            names::binding_key(generation, partition),
+        );
+        broker.declare(&feed.exchange(), &queue, &key, arguments).await?;
+    }
+    Ok(())
 }
 
 pub fn numbered(publisher: Uuid, sequence: i64) -> FieldTable {
