@@ -5,6 +5,10 @@ use clap::Parser;
 use contract::config::ProcessorConfig;
 use service::arguments::CommonArguments;
 
+/// A message is a dozen small allocations that one thread makes and another frees, which musl's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Turns a feed's queues into ticks and candles in PostgreSQL, exactly once.
 ///
 /// Credentials are read from the folders that the configuration names, anew for every connection.

@@ -20,14 +20,10 @@
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use contract::{event_time::EventTime, names::FeedName, symbol::Symbol};
-use engine::{
-    key::MessageIdentity,
-    partition::{PartitionState, Settings},
-    sequence::{Run, Sequences},
-};
+use engine::{key::MessageIdentity, partition::Settings};
 use service::credentials::{self, DatabaseCredentials};
 use snafu::{ResultExt, Snafu};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
@@ -38,21 +34,16 @@ use crate::{
 
 mod candles;
 mod copy;
+mod ownership;
+mod session;
 mod side;
 
 pub use copy::row;
+pub use session::connect;
 pub use side::{DeadLetter, dead_letters};
 
 /// How long a commit may take before the connection is taken for dead.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a lock may be waited for: its holder has been told to go by then.
-const LOCK_TIMEOUT: &str = "10s";
-/// How long an owner that ends may take to finish what it holds, in seconds.
-const DRAIN_SECONDS: f64 = 15.0;
-/// How often to look whether it has.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// How long a publisher is remembered after its last message. Far beyond anything the broker redelivers.
-const PUBLISHER_MEMORY: &str = "30 days";
 /// Released rows of quarantine that are dealt with at once, and their bytes: a batch must fit the memory.
 const RELEASED_ROWS: i64 = 500;
 
@@ -156,139 +147,12 @@ impl Store {
             granularity: seconds.fold(0, greatest_common_divisor).max(1),
             settings,
             owner: format!("{instance}/{unique}"),
-            application: application(unique),
+            application: session::application(unique),
             version: 0,
             finalized: None,
             weeks: HashSet::new(),
             connection: None,
         }
-    }
-
-    /// Takes the partition over: whoever had it can no longer commit. Returns its state.
-    ///
-    /// An owner that is finishing what it holds is waited for.
-    ///
-    /// # Errors
-    /// When the database cannot be reached or refuses.
-    pub async fn claim(&mut self) -> Result<PartitionState, Error> {
-        let (generation, partition) = self.key();
-        let owner = self.owner.clone();
-        let action = "claim the partition";
-        let mut connection = self.connect().await?;
-        // A new generation goes on where the one before it stood: its symbols' watermarks are at least the lowest there.
-        sqlx::query(
-            "INSERT INTO partitions (generation, partition, watermark)
-             SELECT $1, $2, (SELECT min(earlier.watermark) FROM partitions earlier
-                             WHERE earlier.generation = (SELECT max(generation) FROM partitions WHERE generation < $1))
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(generation)
-        .bind(partition)
-        .execute(&mut connection)
-        .await
-        .context(DatabaseSnafu { action })?;
-        self.displace(&mut connection).await?;
-        let mut transaction = connection.begin().await.context(DatabaseSnafu { action })?;
-        let (version, watermark): (i64, Option<i64>) = sqlx::query_as(
-            "UPDATE partitions SET version = version + 1, owner = $3, draining_until = NULL, updated_at = now()
-             WHERE generation = $1 AND partition = $2
-             RETURNING version, (extract(epoch FROM watermark) * 1000000)::bigint",
-        )
-        .bind(generation)
-        .bind(partition)
-        .bind(&owner)
-        .fetch_one(&mut *transaction)
-        .await
-        .context(DatabaseSnafu { action })?;
-        sqlx::query(AssertSqlSafe(format!(
-            "DELETE FROM publishers WHERE generation = $1 AND partition = $2 AND last_seen < now() - interval '{PUBLISHER_MEMORY}'"
-        )))
-        .bind(generation)
-        .bind(partition)
-        .execute(&mut *transaction)
-        .await
-        .context(DatabaseSnafu { action })?;
-        let publishers = read_publishers(&mut transaction, generation, partition).await?;
-        transaction.commit().await.context(DatabaseSnafu { action })?;
-        self.connection = Some(connection);
-        self.version = version;
-        self.finalized = None;
-        let watermark = watermark.and_then(EventTime::from_microseconds);
-        Ok(PartitionState::restore(
-            self.settings.clone(),
-            watermark,
-            publishers,
-        ))
-    }
-
-    /// Waits for an owner that is draining, and ends the sessions of one that is not: if it is stuck in a transaction, that
-    /// would hold the row.
-    async fn displace(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        let (generation, partition) = self.key();
-        let action = "take the partition from its owner";
-        loop {
-            let (owner, draining): (String, bool) = sqlx::query_as(
-                "SELECT owner, coalesce(draining_until > now(), false) FROM partitions WHERE generation = $1 AND partition = $2",
-            )
-            .bind(generation)
-            .bind(partition)
-            .fetch_one(&mut *connection)
-            .await
-            .context(DatabaseSnafu { action })?;
-            if draining {
-                tokio::time::sleep(DRAIN_LOOK).await;
-                continue;
-            }
-            let unique = owner
-                .rsplit('/')
-                .next()
-                .and_then(|text| Uuid::try_parse(text).ok());
-            if let Some(unique) = unique {
-                end_sessions(connection, &application(unique)).await?;
-            }
-            return Ok(());
-        }
-    }
-
-    /// Says that this owner ends and is about to finish what it holds, so that the next one waits for it.
-    ///
-    /// # Errors
-    /// [`Error::Fenced`] when the partition has another owner, or the database cannot be reached.
-    pub async fn announce_drain(&mut self) -> Result<(), Error> {
-        let query = "UPDATE partitions SET draining_until = now() + $5 * interval '1 second'
-             WHERE generation = $1 AND partition = $2 AND version = $3 AND owner = $4";
-        self.mark(query, DRAIN_SECONDS).await
-    }
-
-    /// Lets the partition go: everything that was taken in is committed.
-    ///
-    /// # Errors
-    /// [`Error::Fenced`] when the partition has another owner, or the database cannot be reached.
-    pub async fn release(&mut self) -> Result<(), Error> {
-        let query = "UPDATE partitions SET draining_until = NULL, owner = '', version = version + 1, updated_at = now()
-             WHERE generation = $1 AND partition = $2 AND version = $3 AND owner = $4 AND $5 IS NOT NULL";
-        self.mark(query, DRAIN_SECONDS).await
-    }
-
-    async fn mark(&mut self, query: &'static str, seconds: f64) -> Result<(), Error> {
-        let (generation, partition) = self.key();
-        let mut connection = self.connect().await?;
-        let done = sqlx::query(query)
-            .bind(generation)
-            .bind(partition)
-            .bind(self.version)
-            .bind(&self.owner)
-            .bind(seconds)
-            .execute(&mut connection)
-            .await
-            .context(DatabaseSnafu {
-                action: "hand the partition over",
-            })?;
-        self.connection = Some(connection);
-        if done.rows_affected() != 1 {
-            return self.fenced();
-        }
-        Ok(())
     }
 
     /// Rows of `quarantine` that somebody released, oldest first.
@@ -297,7 +161,7 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn released(&mut self) -> Result<Vec<Released>, Error> {
         let mut connection = self.connect().await?;
-        let rows: Vec<(i64, Option<Uuid>, Option<i64>, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<QuarantineRow> = sqlx::query_as(
             "SELECT id, publisher, sequence, raw FROM quarantine WHERE released_at IS NOT NULL ORDER BY id LIMIT $1",
         )
         .bind(RELEASED_ROWS)
@@ -380,7 +244,7 @@ impl Store {
         let (generation, partition) = self.key();
         let mut connection = self.connect().await?;
         // The session that broke off may still be at it.
-        end_sessions(&mut connection, &self.application).await?;
+        session::end_sessions(&mut connection, &self.application).await?;
         let row: Option<(i64, String)> =
             sqlx::query_as("SELECT version, owner FROM partitions WHERE generation = $1 AND partition = $2")
                 .bind(generation)
@@ -543,85 +407,7 @@ impl Store {
     }
 }
 
-/// The name of an owner's sessions. The server keeps 63 bytes of it.
-fn application(unique: Uuid) -> String {
-    format!("stockfeed processor {unique}")
-}
-
-/// Ends the sessions of this name, all but the one that asks, and waits until they are gone.
-async fn end_sessions(connection: &mut PgConnection, application: &str) -> Result<(), Error> {
-    // A role may end its own sessions.
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-         WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()",
-    )
-    .bind(application)
-    .execute(connection)
-    .await
-    .context(DatabaseSnafu { action: "end the sessions of an earlier owner" })?;
-    Ok(())
-}
-
-/// Connects as the feed's writer, with the feed's schema as search path whatever the role's setting says.
-///
-/// # Errors
-/// When the database refuses or does not answer.
-pub async fn connect(
-    credentials: &DatabaseCredentials,
-    schema: &str,
-    application: &str,
-) -> Result<PgConnection, Error> {
-    let options = service::postgres::options(credentials, application)
-        .options([("search_path", schema), ("lock_timeout", LOCK_TIMEOUT)]);
-    let action = "connect to the database";
-    match tokio::time::timeout(
-        service::postgres::ACQUIRE_TIMEOUT,
-        PgConnection::connect_with(&options),
-    )
-    .await
-    {
-        Ok(connection) => connection.context(DatabaseSnafu { action }),
-        Err(_) => TimeoutSnafu.fail(),
-    }
-}
-
-type PublisherRow = (Uuid, Vec<i64>, Vec<i64>, Vec<i64>, i64);
-
-async fn read_publishers(
-    connection: &mut PgConnection,
-    generation: i32,
-    partition: i32,
-) -> Result<Vec<([u8; 16], Sequences)>, Error> {
-    let rows: Vec<PublisherRow> = sqlx::query_as(
-        "SELECT publisher, first, last, bound, abandoned FROM publishers WHERE generation = $1 AND partition = $2",
-    )
-    .bind(generation)
-    .bind(partition)
-    .fetch_all(connection)
-    .await
-    .context(DatabaseSnafu { action: "read the committed sequences" })?;
-    let sequences = rows
-        .into_iter()
-        .map(|(publisher, first, last, bound, abandoned)| {
-            let runs = first
-                .into_iter()
-                .zip(last)
-                .zip(bound)
-                .map(|((first, last), bound)| Run {
-                    first: first.cast_unsigned(),
-                    last: last.cast_unsigned(),
-                    bound: (bound != side::NO_BOUND)
-                        .then(|| EventTime::from_microseconds(bound))
-                        .flatten(),
-                });
-            (
-                publisher.into_bytes(),
-                Sequences::restore(runs, abandoned.cast_unsigned()),
-            )
-        });
-    Ok(sequences.collect())
-}
-
+type QuarantineRow = (i64, Option<Uuid>, Option<i64>, Vec<u8>);
 /// 1970-01-01 was a Thursday; weeks begin on Mondays, as in `ensure_stock_data_partition`.
 const DAYS_BEFORE_MONDAY: i64 = 3;
 const SECONDS_A_DAY: i64 = 86_400;

@@ -116,7 +116,7 @@ impl Harness {
             feed,
             config,
             channel,
-            connection: connection,
+            connection,
             _secrets: secrets,
         })
     }

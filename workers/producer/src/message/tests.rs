@@ -77,7 +77,10 @@ fn ticks_come_first_then_a_heartbeat_for_every_partition() {
         first.traceparent,
         "00-00000000000000000000000000000001-0000000000000002-01"
     );
-    assert_eq!(decode(&first.body).unwrap(), [Ok(tick("MSFT", 10, "1"))]);
+    let entries = decode(&first.body).unwrap();
+    assert_eq!(entries.len(), 1);
+    let decoded = entries[0].as_ref().unwrap().to_tick().unwrap();
+    assert_eq!(decoded, tick("MSFT", 10, "1"));
     let heartbeat = &composed.messages[7];
     assert_eq!(
         (heartbeat.body.as_slice(), heartbeat.bound),
@@ -188,7 +191,7 @@ proptest! {
                 *sequence += 1;
                 prop_assert_eq!(message.sequence, *sequence);
                 for entry in decode(&message.body).unwrap() {
-                    let tick = entry.unwrap();
+                    let tick = entry.unwrap().to_tick().unwrap();
                     prop_assert_eq!(message.partition, partition_of(&tick.symbol, PARTITIONS));
                     let seconds = tick.event_time.as_microseconds() / 1_000_000;
                     seen.entry(tick.symbol.to_string()).or_default().push(seconds);

@@ -274,7 +274,7 @@ impl Received {
         decode(&self.body)
             .unwrap()
             .into_iter()
-            .map(Result::unwrap)
+            .map(|entry| entry.unwrap().to_tick().unwrap())
             .collect()
     }
 }

@@ -1,0 +1,53 @@
+//! Database sessions of an owner.
+
+use service::credentials::DatabaseCredentials;
+use snafu::ResultExt;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::{DatabaseSnafu, Error, TimeoutSnafu};
+
+/// How long a lock may be waited for: its holder has been told to go by then.
+const LOCK_TIMEOUT: &str = "10s";
+
+/// The name of an owner's sessions. The server keeps 63 bytes of it.
+pub(super) fn application(unique: Uuid) -> String {
+    format!("stockfeed processor {unique}")
+}
+
+/// Ends the sessions of this name, all but the one that asks, and waits until they are gone.
+pub(super) async fn end_sessions(connection: &mut PgConnection, application: &str) -> Result<(), Error> {
+    // A role may end its own sessions.
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+         WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .bind(application)
+    .execute(connection)
+    .await
+    .context(DatabaseSnafu { action: "end the sessions of an earlier owner" })?;
+    Ok(())
+}
+
+/// Connects as the feed's writer, with the feed's schema as search path whatever the role's setting says.
+///
+/// # Errors
+/// When the database refuses or does not answer.
+pub async fn connect(
+    credentials: &DatabaseCredentials,
+    schema: &str,
+    application: &str,
+) -> Result<PgConnection, Error> {
+    let options = service::postgres::options(credentials, application)
+        .options([("search_path", schema), ("lock_timeout", LOCK_TIMEOUT)]);
+    let action = "connect to the database";
+    match tokio::time::timeout(
+        service::postgres::ACQUIRE_TIMEOUT,
+        PgConnection::connect_with(&options),
+    )
+    .await
+    {
+        Ok(connection) => connection.context(DatabaseSnafu { action }),
+        Err(_) => TimeoutSnafu.fail(),
+    }
+}
