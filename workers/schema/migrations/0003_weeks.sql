@@ -17,8 +17,10 @@ WHERE parent.oid = 'stock_data'::regclass;
 
 COMMENT ON VIEW stock_data_weeks IS 'The partitions of stock_data, and what retention has not finished with.';
 
--- As in 0001, and two things more. A week that retention took out and did not come to drop is made anew: what it holds was
--- to go. And a week is vacuumed after few inserts, so that counting its ticks by the index reads no table pages.
+-- As in 0001, and three things more. A week that retention took out and did not come to drop is made anew: what it holds was
+-- to go. A week is vacuumed after few inserts, so that counting its ticks by the index reads no table pages. And ticks come in
+-- order of time, nearly: a block range index, which costs next to nothing, finds the last hours of all symbols. Weeks that are
+-- there do without it, because building it would lock writers out.
 CREATE OR REPLACE FUNCTION ensure_stock_data_partition(moment timestamptz) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
 $$
@@ -44,6 +46,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE stock_data INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
                         WITH (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 10000)', name);
+    EXECUTE format('CREATE INDEX ON %I USING brin ("timestamp") WITH (pages_per_range = 64, autosummarize = on)', name);
     EXECUTE format('ALTER TABLE stock_data ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                    name, first_day || ' 00:00:00+00', (first_day + 7) || ' 00:00:00+00');
     RETURN true;

@@ -38,6 +38,8 @@ async fn weeks_are_made_ahead_once() -> Result<()> {
         text(&mut writer, "SELECT ensure_stock_data_partitions('-28 days')").await?,
         "0"
     );
+    let ranges = "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING brin%'";
+    assert_eq!(text(&mut writer, ranges).await?, text(&mut writer, WEEKS).await?);
     // No mistake makes thousands of tables.
     assert_eq!(
         text(
