@@ -3,20 +3,25 @@
 //! Everything takes a connection with the right to create roles and schemas (the operator's), except [`version`],
 //! which the processor asks as the writer.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
 
-use contract::{event_time::EventTime, names::FeedName};
+use contract::names::FeedName;
 use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 
+mod progress;
 pub mod roles;
+mod weeks;
+
+pub use progress::{Progress, progress};
+pub use weeks::{AHEAD, Retained, partitions_ahead, retention};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The version that [`migrate`] brings a schema to.
 pub const VERSION: i32 = 5;
 
-/// The versions that this release's processor can write to.
+/// The versions that this release's processor can write to. It needs the columns that version 2 gave `quarantine`.
 pub const SUPPORTED: RangeInclusive<i32> = 5..=5;
 
 /// Why something could not be done in the database.
@@ -56,48 +61,47 @@ pub struct Migrated {
     pub to: i32,
 }
 
-/// How far a feed's processing has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The oldest partition's watermark; `None` until every partition that has received something has one.
-    pub watermark: Option<EventTime>,
-    /// Event time of the newest tick.
-    pub last_tick_time: Option<EventTime>,
-    /// Ticks committed.
-    pub ticks: i64,
-    /// Entries quarantined.
-    pub quarantined: i64,
-    /// Tick and window pairs that came too late.
-    pub late: i64,
-    /// Messages that were published and never arrived.
-    pub gaps: i64,
-}
-
 /// Makes the schema, or brings it up to [`VERSION`]. The roles must be there ([`roles::ensure`]). Nothing is written when
 /// the schema is up to date. Runs of several operators wait for each other (advisory lock).
 ///
 /// # Errors
 /// When a statement fails; the schema is then at the last version that was complete.
 pub async fn migrate(connection: &mut PgConnection, feed: &FeedName) -> Result<Migrated, Error> {
+    migrate_to(connection, feed, VERSION).await
+}
+
+/// As [`migrate`], up to an older version: what an older release made. Tests of upgrades begin from there.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_to(
+    connection: &mut PgConnection,
+    feed: &FeedName,
+    target: i32,
+) -> Result<Migrated, Error> {
     let schema = feed.schema();
     let from = version(connection, feed).await?;
-    if from == Some(VERSION) {
-        return Ok(Migrated { from, to: VERSION });
+    if from == Some(target) {
+        return Ok(Migrated { from, to: target });
     }
     let create = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&schema));
     execute(connection, create, "create the schema").await?;
     // Functions keep the search path that they were created under; pg_temp last, so that no temporary table shadows ours.
     let path = format!("SET search_path TO {}, pg_temp", quoted(&schema));
     execute(connection, path, "set the search path").await?;
-    let result = MIGRATIONS.run_direct(None, &mut *connection, false).await;
-    execute(
+    let result = MIGRATIONS
+        .run_direct(Some(target.into()), &mut *connection, false)
+        .await;
+    // Also when a migration failed: the connection is the caller's. Its own failure says less than the migration's.
+    let reset = execute(
         connection,
         "RESET search_path".to_owned(),
         "reset the search path",
     )
-    .await?;
+    .await;
     result.map_err(Box::new).context(MigrateSnafu { schema })?;
-    Ok(Migrated { from, to: VERSION })
+    reset?;
+    Ok(Migrated { from, to: target })
 }
 
 /// The version of the feed's schema; `None` when there is none.
@@ -138,60 +142,6 @@ pub async fn drop(connection: &mut PgConnection, feed: &FeedName) -> Result<(), 
         .commit()
         .await
         .context(StatementSnafu { action: "commit" })
-}
-
-/// How far the feed has come, over all its partitions.
-///
-/// # Errors
-/// When the schema is not there or cannot be read.
-pub async fn progress(connection: &mut PgConnection, feed: &FeedName) -> Result<Progress, Error> {
-    let query = format!(
-        "SELECT CASE WHEN bool_and(watermark IS NOT NULL) THEN (extract(epoch FROM min(watermark)) * 1000000)::bigint END,
-                (extract(epoch FROM max(last_event_time)) * 1000000)::bigint,
-                coalesce(sum(ticks), 0)::bigint, coalesce(sum(quarantined), 0)::bigint,
-                coalesce(sum(late), 0)::bigint, coalesce(sum(gaps), 0)::bigint
-         FROM {}.partitions WHERE messages > 0",
-        quoted(&feed.schema())
-    );
-    type Row = (Option<i64>, Option<i64>, i64, i64, i64, i64);
-    let (watermark, last_tick_time, ticks, quarantined, late, gaps): Row =
-        sqlx::query_as(AssertSqlSafe(query))
-            .fetch_one(connection)
-            .await
-            .context(StatementSnafu {
-                action: "read the feed's progress",
-            })?;
-    Ok(Progress {
-        watermark: watermark.and_then(EventTime::from_microseconds),
-        last_tick_time: last_tick_time.and_then(EventTime::from_microseconds),
-        ticks,
-        quarantined,
-        late,
-        gaps,
-    })
-}
-
-/// Drops the partitions of raw ticks that lie wholly before `retention` ago; candles stay. Returns how many.
-///
-/// # Errors
-/// When a statement fails.
-pub async fn retention(
-    connection: &mut PgConnection,
-    feed: &FeedName,
-    retention: Duration,
-) -> Result<i32, Error> {
-    let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX / 2);
-    let query = format!(
-        "SELECT {}.drop_stock_data_before(now() - $1 * interval '1 second')",
-        quoted(&feed.schema())
-    );
-    sqlx::query_scalar(AssertSqlSafe(query))
-        .bind(seconds)
-        .fetch_one(connection)
-        .await
-        .context(StatementSnafu {
-            action: "drop old partitions",
-        })
 }
 
 /// An identifier in quotes. Every identifier of ours comes from [`FeedName`], which has no quote; this is the belt to that.

@@ -1,39 +1,12 @@
 //! The feed's schema in a real PostgreSQL.
 
-use std::time::Duration;
+mod support;
 
 use anyhow::Result;
 use contract::names::FeedName;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use support::{denied, execute, login, migrated};
 use test_servers::TestDatabase;
-
-/// Roles belong to the server, not to a database: every test has a feed of its own.
-fn feed(database: &TestDatabase) -> FeedName {
-    let unique: String = database.name.chars().rev().take(12).collect();
-    FeedName::new("markets", format!("f{unique}")).expect("a label")
-}
-
-async fn migrated() -> Result<(TestDatabase, FeedName, PgConnection)> {
-    let database = TestDatabase::create().await?;
-    let feed = feed(&database);
-    let mut admin = database.connect().await?;
-    assert!(schema::roles::ensure(&mut admin, &feed).await?);
-    schema::migrate(&mut admin, &feed).await?;
-    Ok((database, feed, admin))
-}
-
-async fn login(database: &TestDatabase, role: &str, admin: &mut PgConnection) -> Result<PgConnection> {
-    schema::roles::set_password(admin, role, &"correct horse".to_owned().into()).await?;
-    let options = database.options.clone().username(role).password("correct horse");
-    Ok(PgConnection::connect_with(&options).await?)
-}
-
-async fn execute(connection: &mut PgConnection, statement: &str) -> Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
 
 const TICK: &str = r#"INSERT INTO stock_data (symbol, price, volume, "timestamp") VALUES "#;
 
@@ -69,7 +42,7 @@ async fn the_queries_that_users_have_work_for_the_reader_as_they_stand() -> Resu
         &mut writer,
         "INSERT INTO candle_state (symbol, width, window_start, window_end, session_day, open, high, low, close, first_key,
              last_key, tick_count, price_sum, price_square_sum)
-         SELECT symbol, '1d', now() - interval '1 hour', now(), current_date, 10, 12, 9, 11, '\\x00', '\\x01', 3, 33, 365
+         SELECT symbol, '1d', now() - interval '1 hour', now(), current_date, 10, 12, 10, 11, '\\x00', '\\x01', 3, 33, 365
          FROM unnest(ARRAY['B', 'A']) AS symbol",
     )
     .await?;
@@ -207,16 +180,6 @@ async fn each_role_may_do_its_work_and_no_more() -> Result<()> {
     let mut writer = login(&database, &feed.writer_role(), &mut admin).await?;
     let mut reader = login(&database, &feed.reader_role(), &mut admin).await?;
     assert_eq!(schema::version(&mut writer, &feed).await?, Some(schema::VERSION));
-    let denied = async |connection: &mut PgConnection, statement: &str| {
-        let error = execute(connection, statement)
-            .await
-            .expect_err(statement)
-            .to_string();
-        assert!(
-            error.contains("permission denied") || error.contains("must be owner"),
-            "{statement}: {error}"
-        );
-    };
     denied(&mut writer, "DELETE FROM stock_data").await;
     denied(&mut writer, "UPDATE stock_data SET price = 1").await;
     denied(&mut writer, "DROP TABLE stock_data").await;
@@ -238,45 +201,9 @@ async fn each_role_may_do_its_work_and_no_more() -> Result<()> {
 }
 
 #[tokio::test]
-async fn progress_retention_and_drop() -> Result<()> {
+async fn drop_takes_schema_and_roles() -> Result<()> {
     let (database, feed, mut admin) = migrated().await?;
-    assert_eq!(
-        schema::progress(&mut admin, &feed).await?,
-        schema::Progress::default()
-    );
-    let mut writer = login(&database, &feed.writer_role(), &mut admin).await?;
-    execute(
-        &mut writer,
-        "INSERT INTO partitions (generation, partition, watermark, last_event_time, messages, ticks) VALUES
-             (1, 0, '2026-11-20 10:00Z', '2026-11-20 10:05Z', 3, 2), (1, 1, '2026-11-20 09:00Z', '2026-11-20 09:05Z', 4, 5),
-             (1, 2, NULL, NULL, 0, 0)",
-    )
-    .await?;
-    let progress = schema::progress(&mut admin, &feed).await?;
-    assert_eq!(progress.watermark.unwrap().to_string(), "2026-11-20T09:00:00Z");
-    assert_eq!(
-        progress.last_tick_time.unwrap().to_string(),
-        "2026-11-20T10:05:00Z"
-    );
-    assert_eq!(progress.ticks, 7);
-
-    let made: bool = sqlx::query_scalar("SELECT ensure_stock_data_partition('2012-01-03')")
-        .fetch_one(&mut writer)
-        .await?;
-    let again: bool = sqlx::query_scalar("SELECT ensure_stock_data_partition('2012-01-04')")
-        .fetch_one(&mut writer)
-        .await?;
-    assert!(made && !again);
-    execute(&mut writer, "SELECT ensure_stock_data_partition(now())").await?;
-    assert_eq!(
-        schema::retention(&mut admin, &feed, Duration::from_secs(90 * 86_400)).await?,
-        1
-    );
-    assert_eq!(
-        schema::retention(&mut admin, &feed, Duration::from_secs(90 * 86_400)).await?,
-        0
-    );
-
+    let writer = login(&database, &feed.writer_role(), &mut admin).await?;
     writer.close().await?;
     schema::drop(&mut admin, &feed).await?;
     assert_eq!(schema::version(&mut admin, &feed).await?, None);
