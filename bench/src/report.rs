@@ -18,6 +18,9 @@ use crate::{
 pub struct Report {
     /// Median of the ratios of throughput, processor over naive loop, 1 tick a message, 1 partition.
     single_vs_naive: Option<f64>,
+    /// Median of the ratios of all processor time, naive loop over processor: what the ratio of throughput would be if nothing
+    /// but processor time counted. Other programs on the machine change it least.
+    single_vs_naive_cpu: Option<f64>,
     /// Median of the ratios of throughput, processor over the faster format of COPY, 100 ticks a message, 1 partition.
     batched_vs_copy: Option<f64>,
     /// The format of COPY that was faster.
@@ -69,6 +72,7 @@ impl Report {
         };
         let single_spread = Spread::of_ratios(&single(Worker::Processor), &single(Worker::Naive));
         let batched_spread = Spread::of_ratios(&batched(Worker::Processor), &copied);
+        let total = |worker| pick(&runs.single, worker, |run| run.cpu.total());
         let own = |runs: &[Run], worker| median(pick(runs, worker, |run| run.cpu.worker));
         let calm = runs.latency.iter().find(|latency| latency.wanted_rate.is_some());
         let growth = |cost: fn(&Run) -> f64| match runs.growth.as_slice() {
@@ -78,6 +82,8 @@ impl Report {
         Self {
             single_vs_naive: single_spread.map(|spread| spread.median),
             batched_vs_copy: batched_spread.map(|spread| spread.median),
+            single_vs_naive_cpu: Spread::of_ratios(&total(Worker::Naive), &total(Worker::Processor))
+                .map(|spread| spread.median),
             copy_format: (!copied.is_empty()).then_some(format),
             cpu_seconds_per_million: own(&runs.single, Worker::Processor),
             cpu_seconds_per_million_naive: own(&runs.single, Worker::Naive),
@@ -173,6 +179,7 @@ impl fmt::Display for Report {
             &spread("single_vs_naive", self.single_vs_naive_spread),
             self.single_vs_naive,
         )?;
+        figure(out, "single_vs_naive_cpu", self.single_vs_naive_cpu)?;
         figure(
             out,
             &spread("batched_vs_copy", self.batched_vs_copy_spread),

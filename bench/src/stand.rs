@@ -100,7 +100,9 @@ impl Stand {
     /// A feed of its own: roles, schema, queues, and credentials in folders.
     pub async fn feed(&self, partitions: u16) -> Result<Feed> {
         self.feeds.set(self.feeds.get() + 1);
-        let name = FeedName::new("bench", format!("feed{}", self.feeds.get()))?;
+        // Roles are the whole server's, and an earlier run may have left some: the database's own name makes them unique.
+        let unique = &self.database.name[self.database.name.len() - 12..];
+        let name = FeedName::new("bench", format!("feed{}n{unique}", self.feeds.get()))?;
         let mut admin = self.database.connect().await?;
         roles::ensure(&mut admin, &name).await?;
         schema::migrate(&mut admin, &name).await?;
