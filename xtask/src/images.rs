@@ -59,13 +59,7 @@ impl Image {
 
 /// Compiles these programs and writes their images, as far as they have changed.
 pub fn programs(workspace: &Workspace, progress: &Progress, names: &[&'static str]) -> Result<Vec<Image>> {
-    packages::ensure(workspace, progress, &[packages::STATIC_BINARIES])?;
-    packages::ensure_rust_target(workspace, progress, TARGET)?;
-    let title = format!(
-        "Compiling static binaries: {} (minutes when cold)",
-        names.join(", ")
-    );
-    let binaries = progress.step(&title, "images-compile", |log| compile(workspace, log, names))?;
+    let binaries = binaries(workspace, progress, names)?;
     progress.step("Writing the programs' images", "images-write", |log| {
         names
             .iter()
@@ -85,6 +79,20 @@ pub fn programs(workspace: &Workspace, progress: &Progress, names: &[&'static st
                 )
             })
             .collect()
+    })
+}
+
+/// Compiles these programs just as their images hold them, and says where they lie.
+pub fn binaries(workspace: &Workspace, progress: &Progress, names: &[&'static str]) -> Result<Vec<PathBuf>> {
+    packages::ensure(workspace, progress, &[packages::STATIC_BINARIES])?;
+    packages::ensure_rust_target(workspace, progress, TARGET)?;
+    let title = format!(
+        "Compiling static binaries: {} (minutes when cold)",
+        names.join(", ")
+    );
+    let programs: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
+    progress.step(&title, "images-compile", |log| {
+        compile(workspace, log, Some(TARGET), &programs)
     })
 }
 
@@ -134,14 +142,23 @@ fn server_image(workspace: &Workspace, progress: &Progress, server: &Server) -> 
     )
 }
 
-fn compile(workspace: &Workspace, log: &Log, names: &[&str]) -> Result<Vec<PathBuf>> {
+/// Compiles programs, each a package and a binary, with the images' profile, for a target or for this machine.
+pub fn compile(
+    workspace: &Workspace,
+    log: &Log,
+    target: Option<&str>,
+    programs: &[(&str, &str)],
+) -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&workspace.root)
-        .args(["build", "--locked", "--profile", "image", "--target", TARGET])
+        .args(["build", "--locked", "--profile", "image"])
         .args(["--message-format", "json-render-diagnostics"]);
-    for name in names {
-        cargo.args(["--package", name, "--bin", name]);
+    if let Some(target) = target {
+        cargo.args(["--target", target]);
+    }
+    for (package, binary) in programs {
+        cargo.args(["--package", package, "--bin", binary]);
     }
     let messages = log.output(&mut cargo)?;
     // Cargo says where each binary lies, whatever folder its configuration builds in.
@@ -149,9 +166,9 @@ fn compile(workspace: &Workspace, log: &Log, names: &[&str]) -> Result<Vec<PathB
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    names
+    programs
         .iter()
-        .map(|name| {
+        .map(|(_, name)| {
             built
                 .iter()
                 .filter(|message| message["target"]["name"] == **name)

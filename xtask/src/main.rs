@@ -1,5 +1,6 @@
 //! Every automation of the project. `cargo xtask up` brings everything up, `cargo xtask test` runs every test.
 
+mod bench;
 mod cluster;
 mod docker;
 mod down;
@@ -21,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::progress::Progress;
-use crate::servers::Servers;
+use crate::servers::{Purpose, Servers};
 use crate::test::Part;
 use crate::workspace::{Places, Workspace};
 
@@ -54,6 +55,8 @@ enum Task {
         #[arg(long, value_enum)]
         only: Option<Part>,
     },
+    /// Measure the processor against a RabbitMQ and a PostgreSQL of its own, beside what limits it
+    Bench(bench::Options),
     /// Build container images as docker archives in target/images, without Docker
     Images {
         /// operator, producer, processor, fmp-simulator, rabbitmq, postgres; all when none is named
@@ -97,6 +100,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Up => up::run(workspace, progress, Cluster::choose(cluster)).map(|_| ()),
         Task::Down { all } => down::run(workspace, progress, Cluster::choose(cluster), all),
         Task::Test { only } => test::run(workspace, Cluster::choose(cluster), only),
+        Task::Bench(options) => bench::run(workspace, progress, &options),
         Task::Images { names } => images::run(workspace, progress, &names),
         Task::Servers => serve(workspace, progress),
         Task::Crds { check } => generated::crds(workspace, progress, check),
@@ -105,7 +109,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn serve(workspace: &Workspace, progress: &Progress) -> Result<()> {
-    let mut servers = Servers::start(workspace, progress)?;
+    let mut servers = Servers::start(workspace, progress, Purpose::Tests)?;
     println!();
     for (name, value) in servers.environment() {
         println!("export {name}={value}");

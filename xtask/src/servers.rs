@@ -1,4 +1,4 @@
-//! A real PostgreSQL and a real RabbitMQ for component tests, on loopback, without a cluster.
+//! A real PostgreSQL and a real RabbitMQ for component tests and the benchmark, on loopback, without a cluster.
 //!
 //! Where Docker answers they are containers of the official images. Elsewhere each runs in its unpacked root file system,
 //! read-only, as user 999, in a process namespace of its own: when this tool ends, however it ends, the kernel
@@ -36,6 +36,24 @@ pub struct Servers {
     _locks: Vec<File>,
 }
 
+/// What the servers are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be started quickly and thrown away; nothing is forced to disk.
+    Tests,
+    /// To be measured: as the chart sets them up.
+    Benchmark,
+}
+
+/// The processes that all processes of a server are under.
+#[derive(Clone, Copy, Debug)]
+pub struct Processes {
+    /// RabbitMQ's.
+    pub broker: u32,
+    /// PostgreSQL's.
+    pub database: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     postgres: u16,
@@ -45,11 +63,50 @@ struct Ports {
     epmd: u16,
 }
 
+impl Purpose {
+    /// PostgreSQL's settings.
+    const fn postgres(self) -> &'static [&'static str] {
+        match self {
+            Self::Tests => &["fsync=off", "max_connections=300", "shared_buffers=64MB"],
+            // `postgresql.settings` of helm/stockfeed/values.yaml; fsync is on where nothing else is said.
+            Self::Benchmark => &[
+                "shared_buffers=256MB",
+                "effective_cache_size=640MB",
+                "max_connections=200",
+                "max_wal_size=2GB",
+                "checkpoint_timeout=15min",
+                "checkpoint_completion_target=0.9",
+                "wal_compression=on",
+                "random_page_cost=1.1",
+                "timezone=UTC",
+                "jit=off",
+            ],
+        }
+    }
+
+    /// More environment of PostgreSQL's first start.
+    const fn initdb(self) -> &'static str {
+        match self {
+            Self::Tests => "",
+            Self::Benchmark => "--data-checksums",
+        }
+    }
+
+    /// More lines of `rabbitmq.conf`.
+    const fn rabbitmq(self) -> &'static str {
+        match self {
+            // Figures of queues are collected each second, so that tests wait less for them.
+            Self::Tests => "collect_statistics_interval = 1000\n",
+            Self::Benchmark => "",
+        }
+    }
+}
+
 impl Servers {
     /// Starts both servers and waits until they answer.
     ///
     /// Call it from the main thread: the servers end when the thread that started them does.
-    pub fn start(workspace: &Workspace, progress: &Progress) -> Result<Self> {
+    pub fn start(workspace: &Workspace, progress: &Progress, purpose: Purpose) -> Result<Self> {
         let docker = docker::answers();
         let mut roots = Vec::new();
         if !docker {
@@ -64,7 +121,10 @@ impl Servers {
             }
         }
         progress.step(
-            "Starting PostgreSQL and RabbitMQ for the tests",
+            match purpose {
+                Purpose::Tests => "Starting PostgreSQL and RabbitMQ for the tests",
+                Purpose::Benchmark => "Starting PostgreSQL and RabbitMQ for the benchmark",
+            },
             "servers",
             |log| {
                 let parent = workspace.artefacts.join("servers");
@@ -87,14 +147,12 @@ impl Servers {
                 };
                 match roots.as_slice() {
                     [postgres, rabbitmq] => {
-                        servers
-                            .children
-                            .push(postgres_process(postgres, &servers.folder, ports)?);
-                        servers
-                            .children
-                            .push(rabbitmq_process(rabbitmq, &servers.folder, ports)?);
+                        let folder = servers.folder.clone();
+                        let children = &mut servers.children;
+                        children.push(postgres_process(postgres, &folder, ports, purpose)?);
+                        children.push(rabbitmq_process(rabbitmq, &folder, ports, purpose)?);
                     }
-                    _ => servers.start_containers(log, ports)?,
+                    _ => servers.start_containers(log, ports, purpose)?,
                 }
                 servers.wait_until_ready(log, ports)?;
                 Ok(servers)
@@ -105,6 +163,27 @@ impl Servers {
     /// What the tests read to find the servers.
     pub fn environment(&self) -> &[(&'static str, String)] {
         &self.environment
+    }
+
+    /// Where the servers run, as this machine numbers processes.
+    pub fn processes(&self) -> Result<Processes> {
+        let ids = if self.containers.is_empty() {
+            self.children.iter().map(Child::id).collect()
+        } else {
+            let pid = |container: &String| {
+                let output = docker::command()
+                    .args(["inspect", "--format", "{{.State.Pid}}", container])
+                    .output()?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                text.trim().parse::<u32>().context("docker names no process")
+            };
+            self.containers.iter().map(pid).collect::<Result<Vec<_>>>()?
+        };
+        // In the order in which they are started.
+        match ids[..] {
+            [database, broker] => Ok(Processes { broker, database }),
+            _ => bail!("there are not two servers"),
+        }
     }
 
     /// Blocks until one of the servers has ended.
@@ -122,7 +201,7 @@ impl Servers {
         }
     }
 
-    fn start_containers(&mut self, log: &Log, ports: Ports) -> Result<()> {
+    fn start_containers(&mut self, log: &Log, ports: Ports, purpose: Purpose) -> Result<()> {
         for stale in log
             .output(docker::command().args([
                 "ps",
@@ -144,13 +223,16 @@ impl Servers {
             }
         }
         let owner = std::process::id();
+        let mut postgres = vec!["postgres"];
+        postgres.extend(purpose.postgres().iter().flat_map(|setting| ["-c", setting]));
+        let initdb = format!("POSTGRES_INITDB_ARGS={}", purpose.initdb());
         for (name, image, publish, environment, command) in [
             (
                 "postgres",
                 "postgres:17",
                 vec![format!("127.0.0.1:{}:5432", ports.postgres)],
-                "POSTGRES_PASSWORD=postgres",
-                vec!["postgres", "-c", "fsync=off", "-c", "max_connections=300"],
+                vec!["POSTGRES_PASSWORD=postgres", &initdb],
+                postgres,
             ),
             (
                 "rabbitmq",
@@ -159,7 +241,7 @@ impl Servers {
                     format!("127.0.0.1:{}:5672", ports.amqp),
                     format!("127.0.0.1:{}:15672", ports.management),
                 ],
-                "RABBITMQ_DEFAULT_USER=guest",
+                vec!["RABBITMQ_DEFAULT_USER=guest"],
                 vec!["rabbitmq-server"],
             ),
         ] {
@@ -177,7 +259,10 @@ impl Servers {
             for port in &publish {
                 run.args(["--publish", port]);
             }
-            log.run(run.args(["--env", environment, image]).args(command))?;
+            for variable in environment {
+                run.args(["--env", variable]);
+            }
+            log.run(run.arg(image).args(command))?;
             self.containers.push(container);
         }
         Ok(())
@@ -327,24 +412,23 @@ fn process(server: &Server, root: &Path, folder: &Path, home: &str) -> Result<Co
     Ok(command)
 }
 
-fn postgres_process(root: &Path, folder: &Path, ports: Ports) -> Result<Child> {
+fn postgres_process(root: &Path, folder: &Path, ports: Ports, purpose: Purpose) -> Result<Child> {
     let mut command = process(&POSTGRES, root, folder, "/var/lib/postgresql/data")?;
-    for setting in [
-        "listen_addresses=127.0.0.1",
-        &format!("port={}", ports.postgres),
-        "fsync=off",
-        "max_connections=300",
-        "shared_buffers=64MB",
-    ] {
+    let port = format!("port={}", ports.postgres);
+    for setting in ["listen_addresses=127.0.0.1", &port]
+        .iter()
+        .chain(purpose.postgres())
+    {
         command.args(["-c", setting]);
     }
     command
         .env("POSTGRES_PASSWORD", "postgres")
+        .env("POSTGRES_INITDB_ARGS", purpose.initdb())
         .spawn()
         .context("failed to start PostgreSQL")
 }
 
-fn rabbitmq_process(root: &Path, folder: &Path, ports: Ports) -> Result<Child> {
+fn rabbitmq_process(root: &Path, folder: &Path, ports: Ports, purpose: Purpose) -> Result<Child> {
     let mut command = process(&RABBITMQ, root, folder, "/var/lib/rabbitmq")?;
     let Ports {
         amqp,
@@ -354,12 +438,12 @@ fn rabbitmq_process(root: &Path, folder: &Path, ports: Ports) -> Result<Child> {
         ..
     } = ports;
     let data = folder.join(RABBITMQ.name);
-    // Figures of queues are collected each second, so that tests wait less for them.
     fs::write(
         data.join("rabbitmq.conf"),
         format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
-             collect_statistics_interval = 1000\ndisk_free_limit.absolute = 50MB\nlog.console = true\nlog.console.level = info\n"
+             disk_free_limit.absolute = 50MB\nlog.console = true\nlog.console.level = info\n{}",
+            purpose.rabbitmq()
         ),
     )?;
     fs::write(data.join("enabled_plugins"), "[rabbitmq_management].\n")?;

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::cluster::{Access, Cluster};
 use crate::progress::{Log, Progress, elapsed};
-use crate::servers::Servers;
+use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
 use crate::{generated, tools, up};
 
@@ -197,7 +197,7 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
     };
     // The servers end with this value, whatever happens to the tests.
     let servers = (only != Some(Part::Unit))
-        .then(|| Servers::start(workspace, progress))
+        .then(|| Servers::start(workspace, progress, Purpose::Tests))
         .transpose()?;
     let environment = servers.as_ref().map(Servers::environment).unwrap_or_default();
     progress.step("Running unit and component tests", "cargo-test", |log| {
