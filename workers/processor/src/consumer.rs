@@ -37,8 +37,6 @@ const LOOK: Duration = Duration::from_millis(1);
 const STRIDE: usize = 200;
 /// How often to look for rows of quarantine that somebody released.
 const RELEASE_PERIOD: Duration = Duration::from_secs(5);
-/// How long a drain may wait for what the broker still delivers.
-const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 
 /// Why a partition is consumed no longer.
 #[derive(Debug, Snafu)]
@@ -341,17 +339,20 @@ impl Task<'_> {
             warn!(partition = %board::label(self.id), error = %error, "Could not announce the end to the next owner");
         }
         self.intake.subscription.cancel().await?;
-        let deadline = tokio::time::Instant::now() + LAST_DELIVERIES;
-        // The stream ends when all that was delivered before has been given out.
-        while let Ok(Ok(delivery)) = tokio::time::timeout_at(deadline, self.intake.subscription.next()).await
-        {
-            self.intake.take(&delivery);
-            if self.intake.is_full() {
+        loop {
+            // Ends at once when all that was delivered before has been given out.
+            while let Some(delivery) = self.intake.subscription.rest().await? {
+                self.intake.take(&delivery);
+                if self.intake.is_full() {
+                    self.commit_last().await?;
+                }
+            }
+            if !self.intake.batch.is_empty() {
                 self.commit_last().await?;
             }
-        }
-        if !self.intake.batch.is_empty() {
-            self.commit_last().await?;
+            if !self.intake.subscription.move_on_with_rest() {
+                break;
+            }
         }
         let released = self.committer.release().await;
         self.of_committer(released)

@@ -230,17 +230,42 @@ impl<'a> Subscription<'a> {
         self.current.prefetch
     }
 
-    /// Tells the broker to deliver no more. What it has delivered is still there: [`Subscription::next`] gives it and then
-    /// says that the consumer was cancelled.
+    /// Tells the broker to deliver no more. What it has delivered is still there: see [`Subscription::rest`].
     ///
     /// # Errors
     /// When the channel is gone.
     pub async fn cancel(&mut self) -> Result<(), Error> {
-        if let Some(leg) = self.upcoming.take() {
+        // The second consumer first: without the first one it would become active.
+        if let Some(leg) = &self.upcoming {
             leg.cancel(&self.queue).await?;
-            leg.channel.close(200, "done".into()).await.ok();
         }
-        self.current.cancel(&self.queue).await
+        self.current.cancel(&self.queue).await?;
+        if self.current.delivered == self.current.acknowledged
+            && let Some(upcoming) = &mut self.upcoming
+        {
+            // It may have become active, and then what it was given comes first: what the first one was given after that was
+            // delivered when the second was cancelled.
+            std::mem::swap(&mut self.current, upcoming);
+        }
+        Ok(())
+    }
+
+    /// What was delivered before [`Subscription::cancel`]; `None` at its end.
+    ///
+    /// # Errors
+    /// When the channel is gone.
+    pub async fn rest(&mut self) -> Result<Option<Delivery>, Error> {
+        match self.current.consumer.next().await {
+            Some(received) => self.accept(Some(received)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on with the rest of the other consumer, if there is one. Everything must be acknowledged.
+    pub fn move_on_with_rest(&mut self) -> bool {
+        let there = self.upcoming.is_some();
+        self.move_on();
+        there
     }
 
     /// Closes the channel. What is not acknowledged goes to the next consumer at once.
