@@ -3,7 +3,7 @@
 //! What is measured and how is told in `docs/performance.md`; the measuring program is the crate `bench`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -23,20 +23,26 @@ pub struct Options {
     /// Only these cases, separated by commas: reader, single, batched, partitions, latency, growth
     #[arg(long)]
     only: Option<String>,
+    /// Measure this processor instead of compiling one, to compare two versions
+    #[arg(long)]
+    processor: Option<PathBuf>,
+    /// Measure with this program instead of compiling it
+    #[arg(long, hide = true)]
+    program: Option<PathBuf>,
 }
 
 /// Builds, starts the servers, measures, and writes `target/bench/processor.json`.
 pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Result<()> {
-    let processor = match images::binaries(workspace, progress, &["processor"])?.as_slice() {
-        [processor] => processor.clone(),
-        _ => bail!("cargo built no processor"),
+    let processor = match &options.processor {
+        Some(processor) => processor.clone(),
+        None => images::binaries(workspace, progress, &["processor"])?
+            .pop()
+            .context("cargo built no processor")?,
     };
-    let bench = progress.step(
-        "Compiling the measuring program (minutes when cold)",
-        "bench-compile",
-        |log| images::compile(workspace, log, None, &[("bench", "stockfeed-bench")]),
-    )?;
-    let bench = bench.first().context("cargo built no measuring program")?;
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => compile(workspace, progress)?,
+    };
     let folder = workspace.artefacts.join("bench");
     fs::create_dir_all(&folder)?;
     let output = folder.join("processor.json");
@@ -44,7 +50,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     let servers = Servers::start(workspace, progress, Purpose::Benchmark)?;
     let processes = servers.processes()?;
     println!("==> Measuring");
-    let mut command = measuring(workspace, bench);
+    let mut command = measuring(workspace, &program);
     command
         .arg("run")
         .arg("--processor")
@@ -69,6 +75,15 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     }
     println!("\nAll figures: {}", output.display());
     Ok(())
+}
+
+fn compile(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    let title = "Compiling the measuring program (minutes when cold)";
+    progress.step(title, "bench-compile", |log| {
+        images::compile(workspace, log, None, &[("bench", "stockfeed-bench")])?
+            .pop()
+            .context("cargo built no measuring program")
+    })
 }
 
 /// The program, which the kernel ends when this tool ends, however that happens; where `setpriv` is not there, only Ctrl-C

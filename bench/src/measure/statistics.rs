@@ -52,9 +52,9 @@ impl Percentiles {
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let sorted = sorted(values);
         Some(Self {
-            p50: nearest_rank(&sorted, 50.0)?,
-            p99: nearest_rank(&sorted, 99.0)?,
-            p999: nearest_rank(&sorted, 99.9)?,
+            p50: nearest_rank(&sorted, 500)?,
+            p99: nearest_rank(&sorted, 990)?,
+            p999: nearest_rank(&sorted, 999)?,
             max: *sorted.last()?,
         })
     }
@@ -66,15 +66,9 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// The smallest value that at least `percent` of all are not above.
-fn nearest_rank(sorted: &[f64], percent: f64) -> Option<f64> {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts of samples are far below 2^52 and not negative"
-    )]
-    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+/// The smallest value that at least so many of a thousand are not above.
+fn nearest_rank(sorted: &[f64], of_thousand: usize) -> Option<f64> {
+    let rank = (sorted.len() * of_thousand).div_ceil(1_000);
     sorted.get(rank.max(1) - 1).copied()
 }
 

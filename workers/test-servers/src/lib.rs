@@ -1,7 +1,8 @@
 //! The real PostgreSQL and RabbitMQ that tests run against: one database and one virtual host a test.
 //!
 //! `cargo xtask test` starts the servers and says where they are in the environment; `cargo xtask servers` does so for
-//! somebody who runs a single test by hand. Only tests depend on this crate.
+//! somebody who runs a single test by hand. Only tests and the benchmark depend on this
+//! crate.
 
 mod broker;
 mod database;
