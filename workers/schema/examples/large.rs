@@ -6,8 +6,9 @@
 //! ```
 //!
 //! 50 symbols over the 91 days before now, evenly, with candles of `1m`, `1h` and `1d`. 100 million ticks take about
-//! 13 GB and an hour of half a core. A second run on the same database only measures; after an interrupted one make it anew. Afterwards: `dropdb large`, and as roles belong to the
-//! server, `DROP ROLE large_ticks_writer, large_ticks_reader`.
+//! 13 GB, and most of an hour on one busy core. A second run on the same database only measures; after an interrupted
+//! one begin with a new database. Afterwards: `dropdb large`, and as roles belong to the server,
+//! `DROP ROLE large_ticks_writer, large_ticks_reader`.
 
 use std::time::Instant;
 
