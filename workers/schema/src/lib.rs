@@ -59,7 +59,8 @@ pub struct Migrated {
 /// How far a feed's processing has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The oldest partition's watermark; `None` until every partition that has received something has one.
+    /// The oldest partition's watermark, of the generation that is being consumed; `None` until every partition that has
+    /// received something has one.
     pub watermark: Option<EventTime>,
     /// Event time of the newest tick.
     pub last_tick_time: Option<EventTime>,
@@ -140,18 +141,23 @@ pub async fn drop(connection: &mut PgConnection, feed: &FeedName) -> Result<(), 
         .context(StatementSnafu { action: "commit" })
 }
 
-/// How far the feed has come, over all its partitions.
+/// How far the feed has come, over all its partitions. One generation is consumed at a time, so the one that was written last
+/// is the one whose watermarks move; those of generations before it stand still for good.
 ///
 /// # Errors
 /// When the schema is not there or cannot be read.
 pub async fn progress(connection: &mut PgConnection, feed: &FeedName) -> Result<Progress, Error> {
     let query = format!(
-        "SELECT CASE WHEN bool_and(watermark IS NOT NULL) THEN (extract(epoch FROM min(watermark)) * 1000000)::bigint END,
+        "SELECT CASE WHEN bool_and(watermark IS NOT NULL OR generation <> consumed) THEN
+                    (extract(epoch FROM min(watermark) FILTER (WHERE generation = consumed)) * 1000000)::bigint END,
                 (extract(epoch FROM max(last_event_time)) * 1000000)::bigint,
                 coalesce(sum(ticks), 0)::bigint, coalesce(sum(quarantined), 0)::bigint,
                 coalesce(sum(late), 0)::bigint, coalesce(sum(gaps), 0)::bigint
-         FROM {}.partitions WHERE messages > 0",
-        quoted(&feed.schema())
+         FROM {schema}.partitions,
+              LATERAL (SELECT latest.generation AS consumed FROM {schema}.partitions latest
+                       WHERE latest.messages > 0 ORDER BY latest.updated_at DESC LIMIT 1) AS latest
+         WHERE messages > 0",
+        schema = quoted(&feed.schema())
     );
     type Row = (Option<i64>, Option<i64>, i64, i64, i64, i64);
     let (watermark, last_tick_time, ticks, quarantined, late, gaps): Row =

@@ -260,6 +260,17 @@ async fn progress_retention_and_drop() -> Result<()> {
     );
     assert_eq!(progress.ticks, 7);
 
+    // Once another generation is consumed, the watermarks of the one before it stand still and say nothing any more.
+    execute(
+        &mut writer,
+        "INSERT INTO partitions (generation, partition, watermark, last_event_time, messages, ticks, updated_at) VALUES
+             (2, 0, '2026-11-20 11:00Z', '2026-11-20 11:05Z', 1, 1, now() + interval '1 second')",
+    )
+    .await?;
+    let progress = schema::progress(&mut admin, &feed).await?;
+    assert_eq!(progress.watermark.unwrap().to_string(), "2026-11-20T11:00:00Z");
+    assert_eq!(progress.ticks, 8);
+
     let made: bool = sqlx::query_scalar("SELECT ensure_stock_data_partition('2012-01-03')")
         .fetch_one(&mut writer)
         .await?;
