@@ -176,6 +176,8 @@ async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
             written.push((Heal::RolePassword, what));
         }
     }
+    // What is done to the tables of raw ticks once in a while belongs here: dropping old partitions, and making some ahead
+    // of the ticks that will need them.
     if let Some(retention) = retention.filter(|_| clean_up) {
         schema::retention(&mut connection, feed, retention)
             .await
