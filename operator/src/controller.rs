@@ -282,6 +282,7 @@ fn decide_queues(
         listed: validated.generations.as_ref(),
         found,
         drained: &drained,
+        producer: &validated.producer,
         processors: &validated.processor,
     }))
 }

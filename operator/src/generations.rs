@@ -57,6 +57,8 @@ pub struct Facts<'a> {
     pub found: &'a BTreeMap<u32, Found>,
     /// Those that are empty and will stay so.
     pub drained: &'a BTreeSet<u32>,
+    /// Which generations the producer may publish to.
+    pub producer: &'a Rollout,
     /// Which generations the processors may consume.
     pub processors: &'a Rollout,
 }
@@ -78,6 +80,16 @@ impl Generations {
     pub const fn one(first: QueueGeneration) -> Self {
         let later = Vec::new();
         Self { first, later }
+    }
+
+    /// The list, unless a producer publishes to something newer: then it is an old one, and as good as none.
+    #[must_use]
+    pub fn up_to_date(self, producer: &Rollout) -> Option<Self> {
+        let last = self.last().generation;
+        producer
+            .newest()
+            .is_none_or(|newest| newest <= last)
+            .then_some(self)
     }
 
     /// A list, if it is one: not empty, in ascending order, with numbers that can be.
@@ -178,6 +190,7 @@ pub fn decide(facts: Facts<'_>) -> Decision {
         listed,
         found,
         drained,
+        producer,
         processors,
     } = facts;
     let mut generations: BTreeMap<u32, u16> = known(listed, found);
@@ -193,8 +206,11 @@ pub fn decide(facts: Facts<'_>) -> Decision {
     let newest = generations
         .last_key_value()
         .map(|(number, count)| (*number, *count));
-    let next = newest.map_or(1, |(generation, _)| generation + 1);
-    let as_wanted = newest.is_some_and(|(_, partitions)| partitions == wanted);
+    // What is published to never goes back, even if status and queues are lost.
+    let published = producer.newest().unwrap_or(0);
+    let next = newest.map_or(0, |(generation, _)| generation).max(published) + 1;
+    let as_wanted =
+        newest.is_some_and(|(generation, partitions)| partitions == wanted && generation >= published);
     if !as_wanted && generations.len() < MAX_GENERATIONS {
         generations.insert(next, wanted);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt as _;
 
-use crate::labels::QUEUE_GENERATION;
+use crate::{generations::is_number, labels::QUEUE_GENERATION};
 
 /// Which generations of queues the pods of a worker may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,12 @@ impl Rollout {
         self.generations.first().copied()
     }
 
+    /// The newest generation that a pod may use; `None` when there is neither a pod nor a Deployment.
+    #[must_use]
+    pub fn newest(&self) -> Option<u32> {
+        self.generations.last().copied()
+    }
+
     /// Whether no pod uses this generation or an older one, and none ever will.
     #[must_use]
     pub fn has_left(&self, generation: u32) -> bool {
@@ -64,7 +70,10 @@ fn is_settled(deployment: &Deployment) -> bool {
 }
 
 fn generation(annotation: Option<&String>) -> u32 {
-    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
+    annotation
+        .and_then(|text| text.parse().ok())
+        .filter(|generation| is_number(*generation))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -288,7 +288,11 @@ pub fn validate(
         },
         interval,
         partitions: partitions(spec.processing.partitions)?,
-        generations: feed.status.as_ref().and_then(Generations::of_status),
+        generations: feed
+            .status
+            .as_ref()
+            .and_then(Generations::of_status)
+            .and_then(|generations| generations.up_to_date(&producer)),
         queues_made: queues_made(feed),
         producer,
         processor,

@@ -79,9 +79,38 @@ fn the_next_list(
         listed: list(listed).as_ref(),
         found: &broker(found),
         drained: &drained.iter().copied().collect(),
+        producer: &Rollout::default(),
         processors: &on(9),
     });
     assert_eq!(pairs(&decision.generations), expected);
+}
+
+#[rstest]
+#[case::everything_is_lost_but_a_pod(&[], &[], 5, &[(6, 4)])]
+#[case::an_old_status_and_no_queues(&[(1, 4)], &[], 5, &[(1, 4), (6, 4)])]
+#[case::a_lost_status_and_queues(&[], &[(4, 2, Some(1)), (5, 4, Some(1))], 5, &[(4, 2), (5, 4)])]
+#[case::at_rest(&[(5, 4)], &[(5, 4, Some(1))], 5, &[(5, 4)])]
+fn what_is_published_to_never_goes_back(
+    #[case] listed: List,
+    #[case] found: Queues,
+    #[case] published: u32,
+    #[case] expected: List,
+) {
+    let decision = decide(Facts {
+        wanted: 4,
+        listed: list(listed).as_ref(),
+        found: &broker(found),
+        drained: &BTreeSet::new(),
+        producer: &on(published),
+        processors: &on(published),
+    });
+    assert_eq!(pairs(&decision.generations), expected);
+    let up_to_date = |list: Generations| list.up_to_date(&on(published));
+    assert!(
+        up_to_date(decision.generations).is_some(),
+        "it is believed the next time"
+    );
+    assert_eq!(list(&[(1, 4)]).and_then(up_to_date), None);
 }
 
 #[test]
@@ -92,6 +121,7 @@ fn queues_are_removed_when_they_are_drained_and_no_processor_consumes_them() {
             listed: list(&[(3, 8)]).as_ref(),
             found: &broker(&[(1, 4, Some(0)), (2, 2, None), (3, 8, Some(5))]),
             drained: &drained.iter().copied().collect(),
+            producer: &on(3),
             processors: &processors,
         });
         assert!(decision.unfinished);
@@ -118,6 +148,7 @@ fn a_ninth_generation_waits() {
             listed: list(&eight).as_ref(),
             found: &broker(&counted),
             drained: &drained.iter().copied().collect(),
+            producer: &on(8),
             processors: &on(1),
         })
         .generations
@@ -208,11 +239,16 @@ impl World {
             .filter(|(generation, (_, messages))| **generation < self.producer && *messages == 0)
             .map(|(generation, _)| *generation)
             .collect();
+        let producer = match self.producer {
+            0 => Rollout::default(),
+            some => on(some),
+        };
         decide(Facts {
             wanted,
             listed: self.status.as_ref(),
             found: &found,
             drained: &drained,
+            producer: &producer,
             processors: &on(self.processors),
         })
     }
