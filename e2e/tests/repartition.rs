@@ -21,6 +21,7 @@ use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::api::ListParams;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
 /// As many as one call of the source takes. Each has another quote every second.
 const SYMBOLS: usize = 100;
@@ -80,11 +81,29 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         await_settled(&feed, &broker, (2, 8)).await?;
         await_more_ticks(&mut reader, &feed).await?;
 
-        // The processor dies with the old queues in its hands.
+        // Nothing can be committed while the new queues fill, and then the processor dies with the old ones in its hands.
+        let mut admin = database::admin(cluster).await?;
+        hold_commits(&mut admin, &feed).await?;
+        await_full_queues(&feed, &broker, 2, 5).await?;
         set_partitions(&mut spec, 2);
         feed.apply(&spec).await?;
         await_listed(&feed, &[(2, 8), (3, 2)]).await?;
+        // Longer than it takes to make sure that queues are drained.
+        await_full_queues(&feed, &broker, 3, 30).await?;
+        let waiting = feed
+            .await_condition("Reconciling", "True", Duration::from_secs(30))
+            .await?;
+        say(format!("Reconciling: {}", waiting.message));
+        ensure!(
+            waiting.message.ends_with("messages left"),
+            "it does not say how many are left"
+        );
+        ensure!(
+            listed(&feed).await? == [(2, 8), (3, 2)],
+            "queues with messages were given up"
+        );
         kill_the_processor(cluster, &feed).await?;
+        sqlx::query("ROLLBACK").execute(&mut *admin).await?;
         await_settled(&feed, &broker, (3, 2)).await?;
         await_more_ticks(&mut reader, &feed).await?;
 
@@ -219,6 +238,34 @@ async fn await_more_ticks(reader: &mut Session, feed: &Feed) -> Result<()> {
             Ok(())
         },
     )
+    .await
+}
+
+/// Keeps processors from committing, until the transaction ends. It can still be read.
+async fn hold_commits(admin: &mut Session, feed: &Feed) -> Result<()> {
+    let lock = format!(
+        "BEGIN; LOCK TABLE {}.stock_data IN EXCLUSIVE MODE",
+        feed.name.schema()
+    );
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut **admin).await?;
+    Ok(())
+}
+
+/// Waits until a generation holds what is published in some seconds.
+async fn await_full_queues(feed: &Feed, broker: &Broker, generation: u32, seconds: usize) -> Result<()> {
+    let prefix = format!("{}{generation}.", feed.name.queue_prefix());
+    let enough = u64::try_from(seconds * SYMBOLS)?;
+    let what = format!("the queues of generation {generation} hold {enough} messages");
+    wait::until(&what, Duration::from_secs(120), async || {
+        let queues = broker.queues(&feed.name).await?;
+        let held: u64 = queues
+            .iter()
+            .filter(|queue| queue.name.starts_with(&prefix))
+            .map(|queue| queue.messages)
+            .sum();
+        ensure!(held >= enough, "they hold {held}");
+        Ok(())
+    })
     .await
 }
 
