@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use contract::names::FeedName;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     RELEASE, SYSTEM,
@@ -20,6 +20,33 @@ pub struct Broker {
     client: reqwest::Client,
     username: String,
     password: String,
+}
+
+/// The most messages that are taken from a tap at once.
+const TAKEN_AT_ONCE: usize = 2_000;
+
+/// A message that a tap got.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tapped {
+    /// The key it was published with.
+    pub routing_key: String,
+    /// Its body.
+    pub payload: String,
+    properties: Properties,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Properties {
+    #[serde(default)]
+    headers: Value,
+}
+
+impl Tapped {
+    /// The run of the producer that it came from.
+    #[must_use]
+    pub fn publisher(&self) -> &str {
+        self.properties.headers["publisher"].as_str().unwrap_or_default()
+    }
 }
 
 /// A queue.
@@ -53,7 +80,7 @@ impl Broker {
     /// When the broker does not answer.
     pub async fn queues(&self, feed: &FeedName) -> Result<Vec<Queue>> {
         let all = self
-            .request(Method::GET, "queues/%2F")
+            .request(Method::GET, "queues/%2F", None)
             .await?
             .context("there is no list of queues")?;
         let all: Vec<Queue> = serde_json::from_value(all).context("failed to read the list of queues")?;
@@ -70,7 +97,7 @@ impl Broker {
     /// When the broker does not answer.
     pub async fn has_exchange(&self, feed: &FeedName) -> Result<bool> {
         let found = self
-            .request(Method::GET, &format!("exchanges/%2F/{}", feed.exchange()))
+            .request(Method::GET, &format!("exchanges/%2F/{}", feed.exchange()), None)
             .await?;
         Ok(found.is_some())
     }
@@ -81,9 +108,48 @@ impl Broker {
     /// When the broker does not answer.
     pub async fn has_user(&self, feed: &FeedName) -> Result<bool> {
         let found = self
-            .request(Method::GET, &format!("users/{}", feed.broker_user()))
+            .request(Method::GET, &format!("users/{}", feed.broker_user()), None)
             .await?;
         Ok(found.is_some())
+    }
+
+    /// Makes a queue that gets a copy of everything that is published to the feed's exchange from now on.
+    ///
+    /// # Errors
+    /// When the exchange is not there, or the broker does not answer.
+    pub async fn tap(&self, feed: &FeedName) -> Result<()> {
+        let name = tap_name(feed);
+        let queue = json!({"durable": true, "arguments": {"x-queue-type": "classic"}});
+        self.request(Method::PUT, &format!("queues/%2F/{name}"), Some(queue))
+            .await?;
+        let path = format!("bindings/%2F/e/{}/q/{name}", feed.exchange());
+        let bound = self
+            .request(
+                Method::POST,
+                &path,
+                Some(json!({"routing_key": "#", "arguments": {}})),
+            )
+            .await?;
+        bound.context("there is no exchange to tap").map(drop)
+    }
+
+    /// Takes everything that the tap got, in the order of its publication.
+    ///
+    /// # Errors
+    /// When there is no tap, or the broker does not answer.
+    pub async fn take_tapped(&self, feed: &FeedName) -> Result<Vec<Tapped>> {
+        let path = format!("queues/%2F/{}/get", tap_name(feed));
+        let question = json!({"count": TAKEN_AT_ONCE, "ackmode": "ack_requeue_false", "encoding": "auto"});
+        let mut all = Vec::new();
+        loop {
+            let some = self.request(Method::POST, &path, Some(question.clone())).await?;
+            let some: Vec<Tapped> = serde_json::from_value(some.context("there is no tap")?)
+                .context("failed to read what was tapped")?;
+            if some.is_empty() {
+                return Ok(all);
+            }
+            all.extend(some);
+        }
     }
 
     /// Removes what a feed left in the broker.
@@ -92,31 +158,42 @@ impl Broker {
     /// When the broker does not answer.
     pub async fn purge(&self, feed: &FeedName) -> Result<()> {
         for queue in self.queues(feed).await? {
-            self.request(Method::DELETE, &format!("queues/%2F/{}", queue.name))
+            self.request(Method::DELETE, &format!("queues/%2F/{}", queue.name), None)
                 .await?;
         }
-        self.request(Method::DELETE, &format!("exchanges/%2F/{}", feed.exchange()))
-            .await?;
-        self.request(Method::DELETE, &format!("users/{}", feed.broker_user()))
-            .await?;
+        for path in [
+            format!("queues/%2F/{}", tap_name(feed)),
+            format!("exchanges/%2F/{}", feed.exchange()),
+            format!("users/{}", feed.broker_user()),
+        ] {
+            self.request(Method::DELETE, &path, None).await?;
+        }
         Ok(())
     }
 
     /// The answer's body; `None` when there is no such thing.
-    async fn request(&self, method: Method, path: &str) -> Result<Option<Value>> {
+    async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>> {
         let url = format!("{}/api/{path}", self.forward.url());
-        let request = self
+        let mut request = self
             .client
             .request(method, url)
             .basic_auth(&self.username, Some(&self.password));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
         let response = request.send().await.context("RabbitMQ does not answer")?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::NO_CONTENT => Ok(Some(Value::Null)),
+            StatusCode::NO_CONTENT | StatusCode::CREATED => Ok(Some(Value::Null)),
             status if status.is_success() => Ok(Some(
                 response.json().await.context("RabbitMQ did not answer in JSON")?,
             )),
             status => bail!("RabbitMQ answered {status} to {path}"),
         }
     }
+}
+
+/// Not one of the feed's own names, so that neither the feed nor its deletion touches it.
+fn tap_name(feed: &FeedName) -> String {
+    format!("tap.{}.{}", feed.namespace(), feed.name())
 }

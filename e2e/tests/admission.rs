@@ -81,6 +81,26 @@ fn cases() -> Vec<Case> {
             &["spec.processing.allowedLateness"],
         ),
         (
+            "/spec/processing/maxFuture",
+            Some(json!("999ms")),
+            &["spec.processing.maxFuture", "1s"],
+        ),
+        (
+            "/spec/processing/maxFuture",
+            Some(json!("1d")),
+            &["spec.processing.maxFuture"],
+        ),
+        (
+            "/spec/processing/maxAge",
+            Some(json!("59s")),
+            &["spec.processing.maxAge", "1m"],
+        ),
+        (
+            "/spec/processing/maxAge",
+            Some(json!("0d")),
+            &["spec.processing.maxAge"],
+        ),
+        (
             "/spec/storage",
             Some(json!({"retention": "0d"})),
             &["spec.storage.retention"],
@@ -131,13 +151,16 @@ async fn a_wrong_feed_is_refused_with_a_message_that_names_the_field() -> Result
             accepted,
             "the feed that the wrong ones were made from is refused: {message}"
         );
-        let mut changed = right.clone();
-        set(&mut changed, "/spec/processing/partitions", Some(json!(3)));
-        let (accepted, message) = apply(cluster, &changed).await?;
-        ensure!(
-            !accepted && message.contains("partitions cannot be changed"),
-            "accepted: {accepted}: {message}"
-        );
+        for (pointer, value) in [
+            ("/spec/processing/partitions", json!(3)),
+            ("/spec/processing/maxAge", json!("7d")),
+            ("/spec/processing/maxAge", json!("36h")),
+        ] {
+            let mut changed = right.clone();
+            set(&mut changed, pointer, Some(value));
+            let (accepted, message) = apply(cluster, &changed).await?;
+            ensure!(accepted, "a change of {pointer} is refused: {message}");
+        }
         Ok(())
     })
     .await

@@ -63,6 +63,7 @@ async fn kubectl_get_shows_the_columns() -> Result<()> {
         "ProducerReady",
         "ProcessorReady",
         "QuotaSufficient",
+        "DataComplete",
     ] {
         ensure!(
             description.contains(word),

@@ -31,6 +31,8 @@ const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h))+$";
 const LONG_DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d))+$";
 /// Whole days, at least one.
 const DAYS: &str = "^[1-9][0-9]{0,4}d$";
+/// Whole days, or a [`DURATION`]: the two that a rule of the schema can tell the length of.
+const DAYS_OR_DURATION: &str = "^([1-9][0-9]{0,4}d|([0-9]{1,6}(ms|s|m|h))+)$";
 /// An absolute URL without user information, query or fragment: those would carry credentials, or be lost.
 const HTTP_URL: &str = r"^https?://[^\s?#@]+$";
 /// The name of a Kubernetes object.
@@ -169,10 +171,13 @@ pub enum Plan {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Processing {
-    /// The number of queues that the symbols are spread over: how many processors can work at once. 1 to 64; cannot be changed.
+    /// The number of queues that the symbols are spread over: how many processors can work at once. 1 to 64. May be raised
+    /// and lowered while the feed runs: new queues are made, the producer moves to them, processors finish the old ones and go
+    /// on with the new ones. Nothing is lost, doubled or put out of order; new ticks wait until the old queues are empty, and
+    /// some 20 seconds more. Who publishes to the exchange himself has to follow (the routing key names the generation, see
+    /// status.queueGeneration).
     #[serde(default = "default_partitions")]
     #[schemars(range(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("partitions cannot be changed: delete the feed and create it anew (its data stays with deletionPolicy Retain)"))]
     pub partitions: i32,
 
     /// How many processors run.
@@ -195,6 +200,21 @@ pub struct Processing {
     #[serde(default = "default_allowed_lateness")]
     #[schemars(length(max = 20), regex(pattern = LONG_DURATION))]
     pub allowed_lateness: String,
+
+    /// How far ahead of the processor's clock a tick may be; at least 1s. One from further ahead is quarantined: it is a
+    /// mistake, and would close windows before their time.
+    #[serde(default = "default_max_future")]
+    #[schemars(length(max = 20), regex(pattern = DURATION))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("maxFuture must be at least 1s"))]
+    pub max_future: String,
+
+    /// How old a tick may be when it arrives, in days, as in 7d, or in shorter units, as in 36h; at least 1m. An older one is
+    /// quarantined. Time that it waits in a queue counts, so leave room for an outage. Omit to take everything since 1970, as
+    /// a replay of history needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = DAYS_OR_DURATION))]
+    #[x_kube(validation = Rule::new("self.endsWith('d') || duration(self) >= duration('1m')").message("maxAge must be at least 1m"))]
+    pub max_age: Option<String>,
 }
 
 /// How many processors run.
@@ -268,6 +288,8 @@ impl Default for Processing {
             windows: default_windows(),
             out_of_orderness: default_out_of_orderness(),
             allowed_lateness: default_allowed_lateness(),
+            max_future: default_max_future(),
+            max_age: None,
         }
     }
 }
@@ -314,6 +336,10 @@ fn default_out_of_orderness() -> String {
 
 fn default_allowed_lateness() -> String {
     "1h".to_owned()
+}
+
+fn default_max_future() -> String {
+    "5m".to_owned()
 }
 
 /// A set of labels: an enumeration, so that a refusal lists what is allowed.

@@ -124,7 +124,7 @@ pub async fn apply(
         .await?;
     // Secrets and configurations before the pods that mount them.
     let secrets = applier.all::<Secret>(secrets, made.secrets).await?;
-    let config_maps = applier.all::<ConfigMap>(config_maps, made.objects).await?;
+    let config_maps = applier.all::<ConfigMap>(config_maps, made.config_maps).await?;
     let services = applier.all::<Service>(services, made.objects).await?;
 
     let uid = feed.uid().unwrap_or_default();
@@ -159,6 +159,7 @@ pub async fn apply(
 /// What was made before: what of it is missing now was removed by somebody.
 struct Made {
     objects: bool,
+    config_maps: bool,
     secrets: bool,
     producer: bool,
     processor: bool,
@@ -176,6 +177,8 @@ impl Made {
         let not_made = [reason::PENDING, reason::WAITING];
         Self {
             objects: beyond(ConditionType::BrokerReady, &not_made),
+            // They name queues, and wait until it is known which there are.
+            config_maps: status.is_some_and(|status| status.queue_generation.is_some()),
             // Both are known only after their Secrets were written.
             secrets: status
                 .is_some_and(|status| status.queue_generation.is_some() && status.schema_version.is_some()),

@@ -1,14 +1,20 @@
 //! The broker's side of a feed: reads what is there over RabbitMQ's management API, and writes only what differs.
 //!
-//! Messages are never deleted here: a queue with other arguments than declared is reported, not replaced.
+//! Messages are never deleted here: a queue with other arguments than declared is reported, not replaced. Only queues of a
+//! generation that is drained are removed.
 
-use contract::{config::QueueGeneration, names::FeedName};
-use secrecy::SecretString;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use contract::names::FeedName;
 use snafu::Snafu;
 
 use crate::{
     api::status::reason,
     connection::{BrokerConnection, Problem},
+    generations::Found,
     http_client,
     metrics::Heal,
     status::Verdict,
@@ -21,7 +27,11 @@ mod topology;
 
 pub use client::Client;
 pub use diff::{Action, Conflict, Plan, diff};
-pub use topology::{Observed, Queue, QueueSpec, Topology};
+pub use topology::{Observed, Publishing, Queue, QueueSpec, Topology};
+
+/// A count of the management API is at most this old. A quorum queue reports its counts every five seconds, and the API takes
+/// them in every five seconds: that is ten, and up to 7.4 s were seen within two minutes on an idle broker.
+pub const COUNT_LAG: Duration = Duration::from_secs(12);
 
 /// The broker's side, as wanted.
 #[derive(Clone, Debug)]
@@ -30,6 +40,8 @@ pub struct BrokerPlan {
     pub connection: BrokerConnection,
     /// What.
     pub topology: Topology,
+    /// The newest generation whose queues were all there once; 0 when none was. What is missing of a newer one was never there.
+    pub made: u32,
 }
 
 /// The broker's side, as it is.
@@ -39,6 +51,10 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Messages in the feed's partition queues, ready and unacknowledged; `None` when unknown.
     pub backlog: Option<i64>,
+    /// What there was of each generation of queues before anything was written; `None` when unknown.
+    pub found: Option<BTreeMap<u32, Found>>,
+    /// When that was asked for.
+    pub read_at: Instant,
     /// What was not as declared, and was written.
     pub written: Vec<(Heal, String)>,
 }
@@ -117,22 +133,6 @@ impl Error {
     }
 }
 
-impl BrokerPlan {
-    /// What a feed wants.
-    #[must_use]
-    pub fn new(
-        connection: BrokerConnection,
-        feed: &FeedName,
-        queues: QueueGeneration,
-        password: SecretString,
-    ) -> Self {
-        Self {
-            connection,
-            topology: Topology::new(feed, queues, password),
-        }
-    }
-}
-
 /// Makes the broker's side as wanted, and says how it is.
 pub async fn reconcile(http: &reqwest::Client, plan: Result<BrokerPlan, Problem>) -> Outcome {
     let outcome = match plan {
@@ -145,14 +145,37 @@ pub async fn reconcile(http: &reqwest::Client, plan: Result<BrokerPlan, Problem>
     })
 }
 
+/// Removes the queues of a generation that is drained. From the lowest partition on, so that the highest says how many there
+/// were for as long as one is left. RabbitMQ deletes no quorum queue on the condition that it is empty or unused, which
+/// is why they are sealed and counted before.
+///
+/// # Errors
+/// When the broker cannot be told.
+pub async fn remove(
+    http: &reqwest::Client,
+    connection: &BrokerConnection,
+    feed: &FeedName,
+    generation: u32,
+    partitions: u16,
+) -> Result<(), Error> {
+    let client = Client::new(http, connection)?;
+    for partition in 0..partitions {
+        client.delete_queue(&feed.queue(generation, partition)).await?;
+    }
+    Ok(())
+}
+
 async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Error> {
     let client = Client::new(http, &plan.connection)?;
+    let read_at = Instant::now();
     let observed = client.observe(&plan.topology).await?;
     let Plan { actions, conflicts } = diff(&plan.topology, &observed);
     let mut written = Vec::with_capacity(actions.len());
     for action in actions {
         client.perform(&plan.topology, &action).await?;
-        written.push(action.describe());
+        if action.is_repair(&plan.topology, plan.made) {
+            written.push(action.describe());
+        }
     }
     let verdict = match conflicts.first() {
         Some(conflict) => Verdict::no(conflict.reason(), conflict.to_string()),
@@ -161,6 +184,8 @@ async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Er
     Ok(Outcome {
         verdict,
         backlog: observed.backlog(&plan.topology),
+        found: Some(observed.generations(&plan.topology)),
+        read_at,
         written,
     })
 }
@@ -170,6 +195,8 @@ impl Outcome {
         Self {
             verdict,
             backlog: None,
+            found: None,
+            read_at: Instant::now(),
             written: Vec::new(),
         }
     }

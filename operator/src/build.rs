@@ -8,9 +8,10 @@ use k8s_openapi::api::{
 };
 
 use crate::{
-    broker::{self, BrokerPlan},
+    broker::{self, BrokerPlan, Publishing, Topology},
     connection::Problem,
     database::{self, DatabasePlan},
+    generations::Generations,
     labels::Component,
     validate::ValidatedFeed,
 };
@@ -18,6 +19,9 @@ use crate::{
 pub mod config;
 mod deployments;
 mod objects;
+
+/// What workers wait for before it is known which queues there are.
+const NOT_COUNTED: &str = "it is not known yet which queues there are";
 
 /// How far [`Resources`] have come.
 pub trait Stage {
@@ -97,20 +101,28 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
     let broker_missing = feed.broker.as_ref().err().map(ToString::to_string);
     let database_missing = feed.database.as_ref().err().map(ToString::to_string);
 
-    let producer = match (&broker_data, &feed.source.fingerprint) {
+    let first = feed.generations.as_ref().map(Generations::first);
+    let newest = feed.published();
+    let not_counted = || broker_missing.clone().unwrap_or_else(|| NOT_COUNTED.to_owned());
+    let producer = match (&broker_data, &feed.source.fingerprint, newest) {
+        (Some(_), _, None) => Err(not_counted()),
         // Suspending must work whatever is missing, and a producer of no replicas mounts nothing.
-        (Some(broker), fingerprint) if feed.suspend || fingerprint.is_ok() => Ok(Box::new(
-            deployments::producer(feed, broker, fingerprint.as_deref().unwrap_or_default()),
-        )),
-        (None, _) => Err(broker_missing.clone().unwrap_or_default()),
-        (_, fingerprint) => Err(fingerprint
+        (Some(broker), fingerprint, Some(queues)) if feed.suspend || fingerprint.is_ok() => {
+            let key = fingerprint.as_deref().unwrap_or_default();
+            Ok(Box::new(deployments::producer(feed, queues, broker, key)))
+        }
+        (None, _, _) => Err(broker_missing.clone().unwrap_or_default()),
+        (_, fingerprint, _) => Err(fingerprint
             .as_ref()
             .err()
             .map(ToString::to_string)
             .unwrap_or_default()),
     };
-    let processor = match (&broker_data, &writer_data) {
-        (Some(broker), Some(database)) => Ok(Box::new(deployments::processor(feed, broker, database))),
+    let processor = match (&broker_data, &writer_data, first) {
+        (Some(_), Some(_), None) => Err(not_counted()),
+        (Some(broker), Some(database), Some(queues)) => {
+            Ok(Box::new(deployments::processor(feed, queues, broker, database)))
+        }
         _ => Err(broker_missing.or(database_missing).unwrap_or_default()),
     };
 
@@ -119,9 +131,10 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
         secrets: objects::secrets(feed),
         config_maps: objects::config_maps(feed),
         services: objects::services(feed),
-        broker: feed.broker.clone().map(|connection| {
-            let password = feed.broker_secret.password.clone();
-            BrokerPlan::new(connection, &feed.name, feed.queues, password)
+        broker: feed.broker.clone().map(|connection| BrokerPlan {
+            connection,
+            topology: topology(feed),
+            made: feed.queues_made,
         }),
         database: feed.database.clone().map(|admin| DatabasePlan {
             admin,
@@ -141,6 +154,16 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
             deployment: processor,
         },
     }
+}
+
+fn topology(feed: &ValidatedFeed) -> Topology {
+    let password = feed.broker_secret.password.clone();
+    let next = feed.published().map_or(0, |queues| queues.generation);
+    let publishing = Publishing {
+        from: feed.producer.oldest().map_or(next, |oldest| oldest.min(next)),
+        settled: feed.producer.settled,
+    };
+    Topology::new(&feed.name, feed.generations.as_ref(), publishing, password)
 }
 
 #[cfg(test)]

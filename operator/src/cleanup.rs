@@ -2,19 +2,23 @@
 //!
 //! 1. The producer goes, then the exchange, so that nothing new comes in.
 //! 2. Under `Retain`, processors finish what is queued, for at most a minute.
-//! 3. The processors go; then the queues and the user. Under `Retain` a queue that still holds messages stays.
+//! 3. The processors go; then the queues of all generations and the user. Under `Retain` a generation that still holds
+//!    messages stays, with all its queues: how many there are decides which symbols are in which.
 //! 4. Under `Delete` the schema goes with its two roles. Under `Retain` both stay as they are: readers that were given
 //!    the reader's password go on reading. A feed of the same name finds all of it again, and sets new passwords.
 //!
 //! A broker or database that cannot be reached for ten minutes is given up with an Event, so that no namespace hangs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use contract::{config::QueueGeneration, names::FeedName};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use contract::names::FeedName;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
     runtime::controller::Action,
 };
 use serde_json::json;
@@ -22,12 +26,13 @@ use snafu::{ResultExt, Snafu};
 
 use crate::{
     api::{DeletionPolicy, FINALIZER, StockFeed},
-    broker::{self, Queue, Topology},
+    broker::{self, COUNT_LAG, Publishing, Queue, Topology},
     clock,
     connection::BrokerConnection,
     context::{Context, Moment},
     database, dereference,
     events::Reason,
+    generations::Generations,
     labels::{self, Component},
     status::{chain, of_deletion},
     update_status::{self, update_status},
@@ -37,8 +42,6 @@ use crate::{
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// How long pods may take to go, from the beginning of the deletion: draining and their own grace period.
 const POD_TIME: Duration = Duration::from_secs(150);
-/// The management API counts messages every five seconds; a count is only believed when it is newer than the last change.
-const COUNT_AGE: Duration = Duration::from_secs(7);
 /// How often to look while something goes on.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -54,8 +57,8 @@ pub enum Error {
         #[snafu(source(from(kube::Error, Box::new)))]
         source: Box<kube::Error>,
     },
-    /// A Secret could not be read.
-    #[snafu(display("failed to find the feed's connections"))]
+    /// A Secret or a worker's pods could not be read.
+    #[snafu(display("failed to find the feed's connections or pods"))]
     Dereference {
         /// Why.
         source: dereference::Error,
@@ -217,21 +220,18 @@ impl Deletion<'_> {
     ) -> Result<Step, broker::Error> {
         let memory = &self.ctx.memory;
         let client = broker::Client::new(&self.ctx.http, connection)?;
-        // What a feed of one partition wants names everything that is looked for here.
-        let queues = QueueGeneration {
-            generation: 1,
-            partitions: 1,
-        };
-        let topology = Topology::new(&self.name, queues, String::new().into());
+        // It names everything that is looked for here, whatever the generations are.
+        let topology = Topology::new(&self.name, None, Publishing::default(), String::new().into());
         client.delete_exchange(&topology.exchange).await?;
 
         let quiet = memory.since_first(&self.uid, Moment::PublishingEnded);
         if retain && processors > 0 {
-            if quiet < COUNT_AGE {
+            // A count is only believed when it is newer than the last change.
+            if quiet < COUNT_LAG {
                 return Ok(Step::Wait("counting what is left in the queues".to_owned()));
             }
             let found = client.queues(&topology).await?;
-            let left = partition_messages(&found, &topology);
+            let left = self.consumed_messages(&found, &topology);
             if left != Some(0) && self.elapsed < DRAIN_TIME {
                 let left = left.map_or_else(|| "uncounted".to_owned(), |left| left.to_string());
                 return Ok(Step::Wait(format!(
@@ -243,7 +243,7 @@ impl Deletion<'_> {
         }
         if retain {
             let ended = memory.since_first(&self.uid, Moment::ProcessingEnded);
-            if ended < COUNT_AGE {
+            if ended < COUNT_LAG {
                 return Ok(Step::Wait("counting what is left in the queues".to_owned()));
             }
         } else if processors > 0 {
@@ -251,18 +251,20 @@ impl Deletion<'_> {
         }
 
         let found = client.queues(&topology).await?;
-        let (kept, removed): (Vec<_>, Vec<_>) = found
-            .into_values()
-            // A queue that was never counted is not known to be empty.
-            .partition(|queue| retain && queue.messages() != Some(0));
-        for queue in removed {
+        let kept = match retain {
+            true => kept(&found, &topology),
+            false => BTreeSet::new(),
+        };
+        for queue in found.values().filter(|queue| !kept.contains(queue.name.as_str())) {
             client.delete_queue(&queue.name).await?;
         }
         client.delete_user(&topology.user).await?;
         if !kept.is_empty() {
-            let names: Vec<_> = kept.iter().map(described).collect();
+            let not_empty =
+                |queue: &&Queue| kept.contains(queue.name.as_str()) && queue.messages() != Some(0);
+            let names: Vec<_> = found.values().filter(not_empty).map(described).collect();
             let note = format!(
-                "kept {} with messages that nothing has processed: a StockFeed of the same name and partitions takes them up",
+                "kept {} with messages that nothing has processed: a StockFeed of the same name takes them up",
                 names.join(", ")
             );
             self.ctx
@@ -271,6 +273,23 @@ impl Deletion<'_> {
                 .await;
         }
         Ok(Step::Done)
+    }
+
+    /// Messages in the queues that are consumed, ready and unacknowledged; `None` when one was not counted. Those of newer
+    /// generations are not waited for: a feed of the same name processes them.
+    fn consumed_messages(&self, queues: &BTreeMap<String, Queue>, topology: &Topology) -> Option<i64> {
+        let status = self.feed.status.as_ref();
+        let consumed = status
+            .and_then(Generations::of_status)
+            .map(|generations| generations.first().generation);
+        queues
+            .values()
+            .filter(|queue| {
+                let place = topology.place(&queue.name);
+                place.is_some_and(|(generation, _)| consumed.is_none_or(|consumed| generation <= consumed))
+            })
+            .map(Queue::messages)
+            .sum()
     }
 
     async fn database(&self) -> Result<Step, Error> {
@@ -315,20 +334,9 @@ impl Deletion<'_> {
     }
 
     async fn pods(&self, component: Component) -> Result<usize, Error> {
-        let api = Api::<Pod>::namespaced(self.ctx.client.clone(), self.name.namespace());
-        let selector = labels::selector_text(self.name.name(), component);
-        let pods = api
-            .list(&ListParams::default().labels(&selector))
-            .await
-            .context(KubernetesSnafu {
-                action: "list a worker's pods",
-            })?;
-        // A pod that has ended holds nothing any more.
-        let ended = |pod: &Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            matches!(phase, Some("Succeeded" | "Failed"))
-        };
-        Ok(pods.items.iter().filter(|pod| !ended(pod)).count())
+        let (namespace, name) = (self.name.namespace(), self.name.name());
+        let pods = dereference::living_pods(&self.ctx.client, namespace, name, component).await;
+        Ok(pods.context(DereferenceSnafu)?.len())
     }
 }
 
@@ -339,6 +347,7 @@ async fn finish(ctx: &Context, feed: &StockFeed) -> Result<Progress, Error> {
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     set_finalizers(ctx, feed, finalizers).await?;
     ctx.memory.forget(&uid);
+    ctx.drains.forget(&uid);
     ctx.backoff.reset(&uid);
     Ok(Progress::Done)
 }
@@ -379,13 +388,20 @@ async fn set_finalizers(ctx: &Context, feed: &StockFeed, finalizers: Vec<String>
     }
 }
 
-/// Messages in the partition queues, ready and unacknowledged; `None` when one was not counted.
-fn partition_messages(queues: &BTreeMap<String, Queue>, topology: &Topology) -> Option<i64> {
+/// Names of the queues that hold messages, and of the empty ones of the same generation. A queue that was never counted is
+/// not known to be empty.
+fn kept<'a>(queues: &'a BTreeMap<String, Queue>, topology: &Topology) -> BTreeSet<&'a str> {
+    let generation = |queue: &Queue| topology.place(&queue.name).map(|(generation, _)| generation);
+    let holds = |queue: &&Queue| queue.messages() != Some(0);
+    let generations: BTreeSet<_> = queues.values().filter(holds).filter_map(generation).collect();
     queues
         .values()
-        .filter(|queue| queue.name.starts_with(&topology.queue_prefix))
-        .map(Queue::messages)
-        .sum()
+        .filter(|queue| {
+            let with_others = generation(queue).is_some_and(|generation| generations.contains(&generation));
+            holds(queue) || with_others
+        })
+        .map(|queue| queue.name.as_str())
+        .collect()
 }
 
 fn described(queue: &Queue) -> String {
@@ -402,4 +418,39 @@ fn elapsed(feed: &StockFeed) -> Duration {
     elapsed
         .and_then(|elapsed| Duration::try_from(elapsed).ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_that_holds_messages_is_kept_whole() {
+        let name = FeedName::new("markets", "tech").unwrap();
+        let topology = Topology::new(&name, None, Publishing::default(), String::new().into());
+        let queue = |name: String, messages: Option<i64>| {
+            let queue = Queue {
+                name: name.clone(),
+                durable: true,
+                arguments: serde_json::Map::new(),
+                messages_ready: messages,
+                messages_unacknowledged: Some(0),
+                messages: None,
+            };
+            (name, queue)
+        };
+        let queues = BTreeMap::from([
+            queue(name.queue(1, 0), Some(0)),
+            queue(name.queue(1, 1), Some(0)),
+            queue(name.queue(2, 0), Some(3)),
+            queue(name.queue(2, 1), Some(0)),
+            queue(name.queue(3, 0), Some(0)),
+            queue(name.queue(3, 1), None),
+            queue(name.dead_letter_queue(), Some(0)),
+        ]);
+        let kept: Vec<_> = kept(&queues, &topology).into_iter().collect();
+        let expected =
+            [(2, 0), (2, 1), (3, 0), (3, 1)].map(|(generation, partition)| name.queue(generation, partition));
+        assert_eq!(kept, expected);
+    }
 }

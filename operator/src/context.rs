@@ -9,7 +9,8 @@ use std::{
 use kube::Client;
 
 use crate::{
-    backoff::Backoff, dereference::SecretName, events::Events, metrics::Metrics, readiness::Readiness,
+    backoff::Backoff, dereference::SecretName, drain::Drains, events::Events, metrics::Metrics,
+    readiness::Readiness,
 };
 
 /// The longest that one request to a broker may take.
@@ -33,6 +34,8 @@ pub struct Context {
     pub readiness: Readiness,
     /// Times of feeds.
     pub memory: Memory,
+    /// Which generations of queues are drained.
+    pub drains: Drains,
 }
 
 /// What the installation decided.

@@ -30,22 +30,26 @@ use crate::{
     },
     apply::{self, Changes, apply},
     backoff::steady,
-    build::build,
+    broker,
+    build::{Applied, Resources, build},
     cleanup::{self, Progress, cleanup},
     clock,
     context::Context,
     dereference::{self, dereference},
     events::Reason,
+    generations::{Decision, Facts, decide},
     labels::MANAGED_SELECTOR,
     metrics::{Heal, Outcome},
     source,
     status::{self, chain, of_failure, status_of},
     update_status::{self, is_news, update_status},
-    validate::validate,
+    validate::{ValidatedFeed, validate},
 };
 
 /// How many feeds are reconciled at once. Each holds a few requests and at most two database connections.
 const CONCURRENCY: u16 = 16;
+/// How soon a feed whose number of partitions changes is looked at again: its old queues are counted, or removed.
+const REPARTITION_PERIOD: Duration = Duration::from_secs(3);
 /// How often the API server is asked whether all is well, for `/readyz`.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -223,14 +227,27 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     };
     announce(ctx, feed, &resources.broker, &resources.database).await;
     let source = source::judge(&ctx.http, &validated, &resources.producer).await;
+    let decision = decide_queues(ctx, feed, &validated, &resources);
+    let unfinished = decision.as_ref().is_some_and(|decision| decision.unfinished);
+    let generations = decision
+        .as_ref()
+        .map(|decision| &decision.generations)
+        // While the broker cannot be asked the queues are as they were.
+        .or(validated.generations.as_ref());
     let next = status_of(
         &validated,
         &resources,
+        generations,
         &source,
         feed.status.as_ref(),
         clock::now(),
     );
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
+    announce_queues(ctx, feed, &next).await;
+    announce_gaps(ctx, feed, &next).await;
+    if let Some(decision) = &decision {
+        remove_queues(ctx, &validated, &resources, decision).await;
+    }
 
     let uid = feed.uid().unwrap_or_default();
     if changes.written > 0 {
@@ -240,10 +257,103 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     log_change(feed.status.as_ref(), &next);
     Ok(if is_ready(&next) {
         ctx.backoff.reset(&uid);
-        (Outcome::Ready, Action::requeue(steady()))
+        let wait = if unfinished { REPARTITION_PERIOD } else { steady() };
+        (Outcome::Ready, Action::requeue(wait))
     } else {
         (Outcome::NotReady, Action::requeue(ctx.backoff.next(&uid)))
     })
+}
+
+/// Which queues the feed has from now on; `None` when the broker could not be asked. What follows is written to the status
+/// first and done in the next reconciliation, so that it is never done without being known.
+fn decide_queues(
+    ctx: &Context,
+    feed: &StockFeed,
+    validated: &ValidatedFeed,
+    resources: &Resources<Applied>,
+) -> Option<Decision> {
+    let found = resources.broker.found.as_ref()?;
+    let uid = feed.uid().unwrap_or_default();
+    let drained = ctx
+        .drains
+        .observe(&uid, found, &validated.producer, resources.broker.read_at);
+    Some(decide(Facts {
+        wanted: validated.partitions,
+        listed: validated.generations.as_ref(),
+        found,
+        drained: &drained,
+        producer: &validated.producer,
+        processors: &validated.processor,
+    }))
+}
+
+/// Removes the queues of generations that are drained and that no processor consumes any more. What fails is tried again
+/// the next time: they are found for as long as they are there.
+async fn remove_queues(
+    ctx: &Context,
+    validated: &ValidatedFeed,
+    resources: &Resources<Applied>,
+    decision: &Decision,
+) {
+    let (Ok(connection), Some(found)) = (&validated.broker, &resources.broker.found) else {
+        return;
+    };
+    for generation in &decision.removable {
+        let partitions = found.get(generation).map_or(0, |queues| queues.partitions);
+        match broker::remove(&ctx.http, connection, &validated.name, *generation, partitions).await {
+            Ok(()) => info!(
+                generation,
+                partitions, "Removed the queues of generation {generation}"
+            ),
+            Err(error) => {
+                warn!(error = %chain(&error), generation, "Could not remove queues that are drained");
+            }
+        }
+    }
+}
+
+/// Events of a change of the partitions: when it begins, and when processors go on with the new queues.
+async fn announce_queues(ctx: &Context, feed: &StockFeed, next: &StockFeedStatus) {
+    let before = feed.status.as_ref().map_or(&[][..], |status| &status.queues);
+    let (Some(first), Some(last)) = (next.queues.first(), next.queues.last()) else {
+        return;
+    };
+    let added = before.last() != Some(last);
+    let (reason, note) = match (before.len(), next.queues.len()) {
+        (_, 2..) if added => (
+            Reason::RepartitionStarted,
+            format!(
+                "generation {} of queues with {} partitions is made; generation {} is drained first",
+                last.generation, last.partitions, first.generation
+            ),
+        ),
+        (2.., 1) => (
+            Reason::RepartitionFinished,
+            format!(
+                "older queues are drained; processors go on with generation {} of {} partitions",
+                last.generation, last.partitions
+            ),
+        ),
+        _ => return,
+    };
+    info!(detail = note, "The feed's queues change");
+    ctx.events.publish(feed, reason, &note).await;
+}
+
+/// An Event when more messages are missing than before.
+async fn announce_gaps(ctx: &Context, feed: &StockFeed, next: &StockFeedStatus) {
+    let before = feed.status.as_ref().and_then(|status| status.missing_messages);
+    let (Some(before), Some(now)) = (before, next.missing_messages) else {
+        return;
+    };
+    if now > before {
+        let note = format!(
+            "{} more messages were published and never arrived, {now} since the feed began; table gaps lists them",
+            now - before
+        );
+        warn!(missing = now - before, "Messages are missing");
+        ctx.events.publish(feed, Reason::GapDetected, &note).await;
+    }
 }
 
 /// Says on the feed what keeps it from being reconciled.

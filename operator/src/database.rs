@@ -176,6 +176,10 @@ async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
             written.push((Heal::RolePassword, what));
         }
     }
+    // Made ahead at each look, which costs a catalogue lookup when all are there; the processor makes what is missing all the same.
+    schema::partitions_ahead(&mut connection, feed)
+        .await
+        .context(SchemaSnafu)?;
     if let Some(retention) = retention.filter(|_| clean_up) {
         schema::retention(&mut connection, feed, retention)
             .await

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Pod, Secret},
+    },
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use rand::{
     TryRngCore as _,
     distr::{Alphanumeric, SampleString as _},
@@ -17,7 +23,8 @@ use crate::{
     api::{Connection, StockFeed},
     connection::{BrokerConnection, Data, DatabaseConnection, Problem},
     context::Defaults,
-    labels,
+    labels::{self, Component},
+    rollout::Rollout,
 };
 
 /// How long generated passwords are: 190 bits.
@@ -38,6 +45,10 @@ pub struct References {
     pub writer_secret: OwnSecret,
     /// The feed's reader role.
     pub reader_secret: OwnSecret,
+    /// Which generations of queues the producer may publish to.
+    pub producer: Rollout,
+    /// Which generations of queues the processors may consume.
+    pub processor: Rollout,
 }
 
 /// A Secret that the operator makes for a feed.
@@ -71,6 +82,15 @@ pub enum Error {
         #[snafu(source(from(kube::Error, Box::new)))]
         source: Box<kube::Error>,
     },
+    /// The API server refused or did not answer.
+    #[snafu(display("failed to look for the {component}"))]
+    ReadWorker {
+        /// Which worker.
+        component: &'static str,
+        /// Why.
+        #[snafu(source(from(kube::Error, Box::new)))]
+        source: Box<kube::Error>,
+    },
 }
 
 /// Reads everything a feed refers to.
@@ -92,7 +112,51 @@ pub async fn dereference(
         broker_secret: own(labels::broker_secret(&name)).await?,
         writer_secret: own(labels::database_secret(&name)).await?,
         reader_secret: own(labels::reader_secret(&name)).await?,
+        producer: rollout(client, &namespace, &name, Component::Producer).await?,
+        processor: rollout(client, &namespace, &name, Component::Processor).await?,
     })
+}
+
+/// The pods of a worker that have not ended: those that are on their way out still work.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn living_pods(
+    client: &Client,
+    namespace: &str,
+    feed: &str,
+    component: Component,
+) -> Result<Vec<Pod>, Error> {
+    let selector = labels::selector_text(feed, component);
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace)
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .context(ReadWorkerSnafu {
+            component: component.name(),
+        })?;
+    let ended = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    Ok(pods.items.into_iter().filter(|pod| !ended(pod)).collect())
+}
+
+async fn rollout(
+    client: &Client,
+    namespace: &str,
+    feed: &str,
+    component: Component,
+) -> Result<Rollout, Error> {
+    let context = ReadWorkerSnafu {
+        component: component.name(),
+    };
+    // The Deployment first: once it is settled, no pod of an earlier form can come that the list would miss.
+    let deployment = Api::<Deployment>::namespaced(client.clone(), namespace)
+        .get_opt(&component.object_name(feed))
+        .await
+        .context(context)?;
+    let pods = living_pods(client, namespace, feed, component).await?;
+    Ok(Rollout::new(deployment.as_ref(), &pods))
 }
 
 /// The broker that a feed uses.

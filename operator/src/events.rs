@@ -33,6 +33,12 @@ pub enum Reason {
     CleanedUp,
     /// The spec cannot be used.
     InvalidSpec,
+    /// The number of partitions changes: new queues are made.
+    RepartitionStarted,
+    /// The old queues are drained, and processors go on with the new ones.
+    RepartitionFinished,
+    /// More messages than before were published and never arrived.
+    GapDetected,
 }
 
 impl Reason {
@@ -42,8 +48,10 @@ impl Reason {
             | Self::DatabaseHealed
             | Self::ObjectHealed
             | Self::SchemaKept
-            | Self::CleanedUp => EventType::Normal,
-            Self::MessagesKept | Self::Orphaned | Self::InvalidSpec => EventType::Warning,
+            | Self::CleanedUp
+            | Self::RepartitionStarted
+            | Self::RepartitionFinished => EventType::Normal,
+            Self::MessagesKept | Self::Orphaned | Self::InvalidSpec | Self::GapDetected => EventType::Warning,
         }
     }
 }

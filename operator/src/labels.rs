@@ -14,6 +14,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const APPLIED_HASH: &str = "stockfeed.dev/applied-hash";
 /// On a pod template: the hash of the configuration and credentials, so that pods are replaced when they change.
 pub const CONFIG_HASH: &str = "stockfeed.dev/config-hash";
+/// On a pod: the generation of queues that it publishes to, or consumes.
+pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 
 /// A worker of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! `broker` and `database` own what lies outside the cluster; `cleanup` takes it away again before a feed is gone.
+//! `generations` decides which queues a feed has while its number of partitions changes; `rollout` and `drain` tell it when
+//! the old ones are done with.
 //!
 //! Architecture invariant: of the workers' crates this one depends on `contract` and `schema` only, and the data path
 //! never passes through it: feeds go on running while the operator does not.
@@ -27,12 +29,15 @@ pub mod controller;
 pub mod crd;
 pub mod database;
 pub mod dereference;
+pub mod drain;
 pub mod events;
+pub mod generations;
 pub mod http_client;
 pub mod labels;
 pub mod metrics;
 pub mod quota;
 pub mod readiness;
+pub mod rollout;
 pub mod server;
 pub mod source;
 pub mod status;

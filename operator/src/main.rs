@@ -9,6 +9,7 @@ use operator::{
     backoff::Backoff,
     context::{Context, HTTP_TIMEOUT, Memory},
     controller,
+    drain::Drains,
     events::Events,
     http_client,
     metrics::Metrics,
@@ -51,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         backoff: Backoff::default(),
         readiness: Readiness::default(),
         memory: Memory::default(),
+        drains: Drains::default(),
     });
 
     let token = CancellationToken::new();

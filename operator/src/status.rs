@@ -10,6 +10,7 @@ use crate::{
     api::status::{ConditionType, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
+    generations::{self, Generations},
     labels::Component,
     validate::ValidatedFeed,
 };
@@ -116,11 +117,12 @@ fn kubernetes_words<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<
     }
 }
 
-/// The status of a feed whose resources were applied.
+/// The status of a feed whose resources were applied. `generations` are its queues from now on.
 #[must_use]
 pub fn status_of(
     feed: &ValidatedFeed,
     applied: &Resources<Applied>,
+    generations: Option<&Generations>,
     source: &Verdict,
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
@@ -153,6 +155,14 @@ pub fn status_of(
         stages.retain(|(stage, _)| *stage != ConditionType::SourceReady);
     }
     let (ready, reconciling, stalled) = summary(&stages, feed.suspend);
+    let found = applied.broker.found.as_ref();
+    let reconciling = generations
+        .and_then(|queues| generations::progress(queues, feed.partitions, found, &feed.producer))
+        .map_or(reconciling, |message| {
+            Verdict::yes(reason::REPARTITIONING, message)
+        });
+    let progress = applied.database.progress.as_ref();
+    let complete = completeness(progress);
 
     let verdicts = |kind: ConditionType| match kind {
         ConditionType::Ready => ready.clone(),
@@ -164,28 +174,39 @@ pub fn status_of(
         ConditionType::ProducerReady => producer.clone(),
         ConditionType::ProcessorReady => processor.clone(),
         ConditionType::QuotaSufficient => quota.clone(),
+        ConditionType::DataComplete => complete.clone(),
         ConditionType::Suspended => suspended.clone(),
     };
     let conditions = ConditionType::iter()
         .map(|kind| condition(kind, verdicts(kind), feed.generation, previous, now))
         .collect();
 
-    let progress = applied.database.progress.as_ref();
     let time = |time: contract::event_time::EventTime| whole_seconds(time.to_timestamp());
-    let partitions = i32::from(feed.queues.partitions);
-    let queue_generation = i32::try_from(feed.queues.generation).ok();
+    let newest = feed.generations.as_ref().map(Generations::last);
+    let known = |figure: fn(&StockFeedStatus) -> Option<i64>| previous.and_then(figure);
     StockFeedStatus {
         observed_generation: Some(feed.generation),
         conditions,
         symbols: i32::try_from(feed.symbols.len()).ok(),
-        partitions: Some(partitions),
+        partitions: newest
+            .map(|queues| i32::from(queues.partitions))
+            .or_else(|| previous.and_then(|previous| previous.partitions)),
         replicas: Some(replicas(&applied.processor)),
         backlog: applied.broker.backlog,
         watermark: progress.and_then(|progress| progress.watermark).map(time),
         last_tick_time: progress.and_then(|progress| progress.last_tick_time).map(time),
         quota: Some(feed.quota().clone()),
+        // Kept while the database cannot be asked: an Event is due when there are more.
+        missing_messages: progress
+            .map(|progress| progress.gaps)
+            .or_else(|| known(|previous| previous.missing_messages)),
+        quarantined: progress
+            .map(|progress| progress.quarantined)
+            .or_else(|| known(|previous| previous.quarantined)),
+        queues: generations.map(Generations::to_status).unwrap_or_default(),
         // Set once and kept: they tell a first creation from a repair.
-        queue_generation: queue_generation
+        queue_generation: newest
+            .map(|queues| queues.generation.cast_signed())
             .filter(|_| broker.is_true())
             .or_else(|| previous.and_then(|previous| previous.queue_generation)),
         schema_version: applied
@@ -228,14 +249,41 @@ pub fn of_deletion(
     over_previous([ready, reconciling, stalled], generation, previous, now)
 }
 
-/// Whether two statuses differ at most in the figures that change quickly.
+/// Whether the data is complete, as far as it is known. It informs, and has no part in Ready: what is lost is lost, and the
+/// feed works.
+fn completeness(progress: Option<&schema::Progress>) -> Verdict {
+    let Some(progress) = progress else {
+        return Verdict::unknown(reason::PENDING, "the database could not be asked");
+    };
+    match progress.gaps_recent {
+        0 => Verdict::yes(reason::NO_GAPS, "every message that was published has arrived"),
+        recent => Verdict::no(
+            reason::MESSAGES_MISSING,
+            format!(
+                "{recent} messages were published and never arrived, {} since the feed began; table gaps lists them",
+                progress.gaps
+            ),
+        ),
+    }
+}
+
+/// Whether two statuses differ at most in the figures that change quickly, those in words included.
 #[must_use]
 pub fn same_but_figures(one: &StockFeedStatus, other: &StockFeedStatus) -> bool {
-    let without = |status: &StockFeedStatus| StockFeedStatus {
-        backlog: None,
-        watermark: None,
-        last_tick_time: None,
-        ..status.clone()
+    let without = |status: &StockFeedStatus| {
+        let mut without = StockFeedStatus {
+            backlog: None,
+            watermark: None,
+            last_tick_time: None,
+            quarantined: None,
+            ..status.clone()
+        };
+        for condition in &mut without.conditions {
+            if condition.reason == reason::REPARTITIONING {
+                condition.message.clear();
+            }
+        }
+        without
     };
     without(one) == without(other)
 }

@@ -22,11 +22,15 @@ use crate::{
     connection::{BrokerConnection, DatabaseConnection, Problem},
     context::{Defaults, Images},
     dereference::{OwnSecret, References},
+    generations::Generations,
     quota::{Allowance, Assessment, assess},
+    rollout::Rollout,
 };
 
-/// The generation of queues. Changing the number of partitions will start the next one.
-const GENERATION: u32 = 1;
+/// The shortest look ahead: clocks that are kept in time differ less.
+const MIN_FUTURE: Duration = Duration::from_secs(1);
+/// The least age: what is younger is still on its way.
+const MIN_AGE: Duration = Duration::from_secs(60);
 
 /// A feed that can be built: nothing below needs to check anything again.
 #[derive(Clone, Debug)]
@@ -43,8 +47,16 @@ pub struct ValidatedFeed {
     pub source: ValidatedSource,
     /// Time between polls.
     pub interval: Duration,
-    /// The queues.
-    pub queues: QueueGeneration,
+    /// How many queues the spec asks for.
+    pub partitions: u16,
+    /// The queues that there are, or will be after this reconciliation; `None` until the broker was looked at.
+    pub generations: Option<Generations>,
+    /// The newest generation whose queues were all there once; 0 when none was.
+    pub queues_made: u32,
+    /// Which generations the producer may publish to.
+    pub producer: Rollout,
+    /// Which generations the processors may consume.
+    pub processor: Rollout,
     /// Processors.
     pub replicas: u16,
     /// At least one, no two equal, narrowest first.
@@ -53,6 +65,10 @@ pub struct ValidatedFeed {
     pub out_of_orderness: Duration,
     /// How long a final candle may be revised.
     pub allowed_lateness: Duration,
+    /// How far ahead of the clock a tick may be.
+    pub max_future: Duration,
+    /// How old a tick may be; `None`: everything since 1970.
+    pub max_age: Option<Duration>,
     /// How long raw ticks are kept.
     pub retention: Option<Duration>,
     /// Whether polling stops.
@@ -178,6 +194,14 @@ pub enum Error {
     /// Not an address of HTTP.
     #[snafu(display("spec.source.fmp.baseUrl is not an http or https URL without user, query and fragment"))]
     BaseUrl,
+    /// Ticks that are right would be quarantined.
+    #[snafu(display("{field} is shorter than {}", duration::format(*least)))]
+    TooShort {
+        /// Where.
+        field: &'static str,
+        /// The least.
+        least: Duration,
+    },
     /// Everything would be dropped at once.
     #[snafu(display("spec.storage.retention is shorter than a day"))]
     Retention,
@@ -197,6 +221,18 @@ impl ValidatedFeed {
     pub fn quota(&self) -> &Quota {
         &self.quota.quota
     }
+
+    /// The queues that the producer publishes to: the newest, but not before they were all there, because what is published to
+    /// a queue that is missing comes back. A first producer is not made before its queues are.
+    #[must_use]
+    pub fn published(&self) -> Option<QueueGeneration> {
+        let generations = self.generations.as_ref()?;
+        let made = generations
+            .all()
+            .filter(|queues| queues.generation <= self.queues_made)
+            .last();
+        Some(made.copied().unwrap_or_else(|| generations.last()))
+    }
 }
 
 /// Checks a feed.
@@ -215,6 +251,8 @@ pub fn validate(
         broker_secret,
         writer_secret,
         reader_secret,
+        producer,
+        processor,
     } = references;
     let spec = &feed.spec;
     let fmp = &spec.source.fmp;
@@ -249,10 +287,15 @@ pub fn validate(
             fingerprint: api_key,
         },
         interval,
-        queues: QueueGeneration {
-            generation: GENERATION,
-            partitions: partitions(spec.processing.partitions)?,
-        },
+        partitions: partitions(spec.processing.partitions)?,
+        generations: feed
+            .status
+            .as_ref()
+            .and_then(Generations::of_status)
+            .and_then(|generations| generations.up_to_date(&producer)),
+        queues_made: queues_made(feed),
+        producer,
+        processor,
         replicas: replicas(spec.processing.replicas.min)?,
         windows: windows(&spec.processing.windows)?,
         out_of_orderness: time(
@@ -263,6 +306,17 @@ pub fn validate(
             "spec.processing.allowedLateness",
             &spec.processing.allowed_lateness,
         )?,
+        max_future: at_least(
+            MIN_FUTURE,
+            "spec.processing.maxFuture",
+            &spec.processing.max_future,
+        )?,
+        max_age: spec
+            .processing
+            .max_age
+            .as_deref()
+            .map(|text| at_least(MIN_AGE, "spec.processing.maxAge", text))
+            .transpose()?,
         retention: retention(spec.storage.retention.as_deref())?,
         suspend: spec.suspend,
         quota,
@@ -312,6 +366,17 @@ fn windows(texts: &[String]) -> Result<Vec<WindowWidth>, Error> {
 
 fn time(field: &'static str, text: &str) -> Result<Duration, Error> {
     duration::parse(text).context(DurationSnafu { field })
+}
+
+fn at_least(least: Duration, field: &'static str, text: &str) -> Result<Duration, Error> {
+    let duration = time(field, text)?;
+    ensure!(duration >= least, TooShortSnafu { field, least });
+    Ok(duration)
+}
+
+fn queues_made(feed: &StockFeed) -> u32 {
+    let made = feed.status.as_ref().and_then(|status| status.queue_generation);
+    made.and_then(|made| u32::try_from(made).ok()).unwrap_or(0)
 }
 
 fn retention(text: Option<&str>) -> Result<Option<Duration>, Error> {

@@ -7,8 +7,9 @@ use contract::{config::QueueGeneration, names::FeedName};
 use k8s_openapi::ByteString;
 use operator::{
     api::status::reason,
-    broker::{self, BrokerPlan, Outcome, password},
+    broker::{self, BrokerPlan, COUNT_LAG, Outcome, Publishing, Topology, password},
     connection::{BrokerConnection, Data},
+    generations::{Found, Generations},
     http_client,
     metrics::Heal,
 };
@@ -55,13 +56,41 @@ impl Bench {
     }
 
     async fn reconcile(&self) -> Outcome {
-        let queues = QueueGeneration {
-            generation: 1,
-            partitions: 2,
-        };
-        let plan = BrokerConnection::read("s/broker", &self.secret)
-            .map(|connection| BrokerPlan::new(connection, &self.feed, queues, PASSWORD.into()));
+        self.reconcile_with(&[(1, 2)], 1).await
+    }
+
+    /// With these generations and their partitions, of which those from `from` on are published to.
+    async fn reconcile_with(&self, generations: &[(u32, u16)], from: u32) -> Outcome {
+        let all = generations
+            .iter()
+            .map(|(generation, partitions)| QueueGeneration {
+                generation: *generation,
+                partitions: *partitions,
+            });
+        let settled = true;
+        let publishing = Publishing { from, settled };
+        let topology = Topology::new(
+            &self.feed,
+            Generations::new(all).as_ref(),
+            publishing,
+            PASSWORD.into(),
+        );
+        let plan = BrokerConnection::read("s/broker", &self.secret).map(|connection| BrokerPlan {
+            connection,
+            topology,
+            made: 1,
+        });
         broker::reconcile(&self.http, plan).await
+    }
+
+    /// Publishes a message and says whether it came to a queue.
+    async fn publish(&self, key: &str) -> Result<bool> {
+        let message = json!({
+            "properties": {"delivery_mode": 2}, "routing_key": key, "payload": "[]", "payload_encoding": "string",
+        });
+        let path = self.path("exchanges", &format!("{}/publish", self.feed.exchange()));
+        let answer = self.server.management(Method::POST, &path, Some(message)).await?;
+        Ok(answer["routed"] == true)
     }
 
     /// A path below the virtual host.
@@ -146,14 +175,7 @@ async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Re
     let other = json!({"x-queue-type": "quorum", "x-max-length": 5});
     let exchange = bench.feed.exchange();
     bench.server.declare(&exchange, &queue, "1-0.#", other).await?;
-    let message = json!({
-        "properties": {"delivery_mode": 2}, "routing_key": "1-0.AAPL", "payload": "[]", "payload_encoding": "string",
-    });
-    let publish = bench.path("exchanges", &format!("{exchange}/publish"));
-    bench
-        .server
-        .management(Method::POST, &publish, Some(message))
-        .await?;
+    assert!(bench.publish("1-0.AAPL").await?);
 
     let outcome = bench.reconcile().await;
     assert_eq!(outcome.verdict.reason, reason::QUEUE_ARGUMENTS_DIFFER);
@@ -170,6 +192,77 @@ async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Re
         }
     });
     counted.await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_generation_is_sealed_counted_and_removed_while_the_next_one_fills() -> Result<()> {
+    let bench = Bench::new().await?;
+    let (feed, server) = (&bench.feed, &bench.server);
+    assert!(bench.reconcile().await.verdict.is_true());
+    assert!(bench.publish("1-0.AAPL").await?);
+    assert!(
+        !bench.publish("2-0.AAPL").await?,
+        "there is no second generation yet"
+    );
+
+    let made = bench.reconcile_with(&[(1, 2), (2, 3)], 1).await;
+    assert!(made.verdict.is_true() && made.written.is_empty(), "{made:?}");
+    assert!(bench.publish("1-1.AAPL").await? && bench.publish("2-2.AAPL").await?);
+
+    // The producer has moved: nothing comes into the old queues any more, and what is in them stays.
+    let sealed = bench.reconcile_with(&[(1, 2), (2, 3)], 2).await;
+    assert!(
+        sealed.verdict.is_true() && sealed.written.is_empty(),
+        "{sealed:?}"
+    );
+    assert!(!bench.publish("1-0.AAPL").await? && bench.publish("2-0.AAPL").await?);
+    let found = |partitions, messages, bound| {
+        let messages = Some(messages);
+        Some(Found {
+            partitions,
+            messages,
+            bound,
+        })
+    };
+    let counted = tokio::time::timeout(COUNT_LAG * 2, async {
+        loop {
+            let all = bench
+                .reconcile_with(&[(1, 2), (2, 3)], 2)
+                .await
+                .found
+                .unwrap_or_default();
+            let both = (all.get(&1).copied(), all.get(&2).copied());
+            if both == (found(2, 2, false), found(3, 2, true)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    counted.await?;
+
+    // The lowest queue went before the operator died: the highest still says how many there were.
+    let connection = BrokerConnection::read("s/broker", &bench.secret)?;
+    broker::remove(&bench.http, &connection, feed, 1, 1).await?;
+    let half = bench.reconcile_with(&[(2, 3)], 2).await;
+    assert!(half.written.is_empty());
+    assert_eq!(
+        half.found
+            .and_then(|all| all.get(&1).map(|found| found.partitions)),
+        Some(2)
+    );
+    broker::remove(&bench.http, &connection, feed, 1, 2).await?;
+    let gone = bench.reconcile_with(&[(2, 3)], 2).await;
+    let left: Vec<_> = gone.found.unwrap_or_default().into_keys().collect();
+    assert_eq!(left, [2]);
+    let queues = server
+        .management(Method::GET, &format!("queues/{}", server.vhost), None)
+        .await?;
+    assert_eq!(
+        queues.as_array().map(Vec::len),
+        Some(1 + 3),
+        "dead letters and the second generation"
+    );
     Ok(())
 }
 

@@ -15,7 +15,8 @@ pub struct StockFeedStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready is the summary. Reconciling and Stalled are True when something is under way, or waits for a person. SourceReady,
-    /// BrokerReady, SchemaReady, ProducerReady and ProcessorReady are the stages. QuotaSufficient and Suspended inform.
+    /// BrokerReady, SchemaReady, ProducerReady and ProcessorReady are the stages. QuotaSufficient, DataComplete and Suspended
+    /// inform.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -24,7 +25,7 @@ pub struct StockFeedStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symbols: Option<i32>,
 
-    /// How many queues its ticks are spread over.
+    /// How many queues newly published ticks are spread over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
 
@@ -48,13 +49,36 @@ pub struct StockFeedStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
 
-    /// The generation of queues in use; set once they were all there.
+    /// Messages that were published and never arrived, since the feed began. Table gaps lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_messages: Option<i64>,
+
+    /// What was received and could not be used, since the feed began. Table quarantine keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<i64>,
+
+    /// Generations of queues that the feed has, oldest first. The producer publishes to the last one, processors consume the
+    /// first one until it is drained. More than one only while the number of partitions changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueGenerationStatus>,
+
+    /// The generation of queues that is published to; set once they were all there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_generation: Option<i32>,
 
     /// The version of the database schema; set once it was migrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i32>,
+}
+
+/// A generation of queues. Another number of partitions is another generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueGenerationStatus {
+    /// Its number: 1, 2, 3, and so on. The queues are called NAMESPACE.FEED.ticks.GENERATION.PARTITION.
+    pub generation: i32,
+    /// How many queues it has.
+    pub partitions: i32,
 }
 
 /// What the feed asks of its source, and what it may.
@@ -91,6 +115,8 @@ pub enum ConditionType {
     ProcessorReady,
     /// The plan allows the calls that the feed makes.
     QuotaSufficient,
+    /// No message was found missing of late.
+    DataComplete,
     /// The feed is suspended.
     Suspended,
 }
@@ -165,6 +191,12 @@ pub mod reason {
     pub const MIGRATION_FAILED: &str = "MigrationFailed";
     /// The schema is of a newer version than this operator knows.
     pub const SCHEMA_TOO_NEW: &str = "SchemaTooNew";
+    /// The number of partitions changes: older queues are drained first.
+    pub const REPARTITIONING: &str = "Repartitioning";
+    /// Every message that was published has arrived, or is on its way.
+    pub const NO_GAPS: &str = "NoGaps";
+    /// Messages were published and never arrived.
+    pub const MESSAGES_MISSING: &str = "MessagesMissing";
     /// The plan allows what the feed asks.
     pub const WITHIN_PLAN: &str = "WithinPlan";
     /// The plan allows less than the feed asks.

@@ -19,7 +19,7 @@ use crate::{connection::BrokerConnection, http_client};
 
 /// How much of the broker's words is shown.
 const MAX_ANSWER: usize = 200;
-/// The most queues on one page; a feed has at most 65 in a generation.
+/// The most queues on one page; a feed has at most 64 in a generation.
 const PAGE_SIZE: &str = "500";
 
 /// A client with the right to manage.
@@ -111,7 +111,7 @@ impl Client {
                 .append_pair("page_size", PAGE_SIZE)
                 .append_pair(
                     "columns",
-                    "name,durable,arguments,messages_ready,messages_unacknowledged",
+                    "name,durable,arguments,messages,messages_ready,messages_unacknowledged",
                 );
             let answer = self.send(action, Method::GET, url, None).await?;
             let Some(text) = answer else { break };
@@ -152,6 +152,10 @@ impl Client {
                 vec!["bindings", vhost, "e", exchange, "q", queue],
                 json!({"routing_key": key, "arguments": {}}),
             ),
+            Action::Unbind {
+                queue,
+                properties_key,
+            } => return self.unbind(exchange, queue, properties_key).await,
             Action::PutUser => (
                 format!("write user {user}"),
                 Method::PUT,
@@ -184,6 +188,15 @@ impl Client {
             }
         );
         Ok(())
+    }
+
+    async fn unbind(&self, exchange: &str, queue: &str, properties_key: &str) -> Result<(), Error> {
+        let vhost = self.connection.vhost.as_str();
+        self.delete(
+            format!("unbind queue {queue}"),
+            &["bindings", vhost, "e", exchange, "q", queue, properties_key],
+        )
+        .await
     }
 
     /// Removes the exchange. Nothing can be published to the feed after that.

@@ -22,6 +22,13 @@ pub enum Action {
         /// With which key.
         key: String,
     },
+    /// Let the exchange lead to a queue no longer.
+    Unbind {
+        /// Which queue.
+        queue: String,
+        /// What the management API calls the binding.
+        properties_key: String,
+    },
     /// Make the user, or set its password.
     PutUser,
     /// Set the user's permissions.
@@ -79,15 +86,24 @@ pub fn diff(wanted: &Topology, observed: &Observed) -> Plan {
     }
     for queue in wanted.queues() {
         let Some(key) = &queue.binding else { continue };
-        let bound = observed.bindings.iter().any(|binding| {
-            binding.destination_type == "queue"
-                && binding.destination == queue.name
-                && binding.routing_key == *key
-        });
+        let bound = observed
+            .bindings
+            .iter()
+            .any(|binding| binding.is_to_queue(&queue.name) && binding.routing_key == *key);
         if !bound {
             plan.actions.push(Action::Bind {
                 queue: queue.name.clone(),
                 key: key.clone(),
+            });
+        }
+    }
+    for binding in &observed.bindings {
+        let place = wanted.place(&binding.destination);
+        let sealed = place.is_some_and(|(generation, _)| generation < wanted.sealed_below);
+        if sealed && binding.is_to_queue(&binding.destination) {
+            plan.actions.push(Action::Unbind {
+                queue: binding.destination.clone(),
+                properties_key: binding.properties_key.clone(),
             });
         }
     }
@@ -129,6 +145,23 @@ impl Topology {
 }
 
 impl Action {
+    /// Whether it puts right what was there before, given that all generations up to `made` were. To make the queues of a
+    /// newer one, and to seal an older one, is what a change of the partitions consists of.
+    #[must_use]
+    pub fn is_repair(&self, topology: &Topology, made: u32) -> bool {
+        let was_made = |queue: &str| {
+            topology
+                .place(queue)
+                .is_none_or(|(generation, _)| generation <= made)
+        };
+        match self {
+            Self::DeclareQueue(queue) => was_made(&queue.name),
+            Self::Bind { queue, .. } => was_made(queue),
+            Self::Unbind { .. } => false,
+            Self::DeclareExchange | Self::PutUser | Self::PutPermissions => true,
+        }
+    }
+
     /// What kind of thing it heals, and a few words for an Event.
     #[must_use]
     pub fn describe(&self) -> (Heal, String) {
@@ -138,6 +171,10 @@ impl Action {
             Self::Bind { queue, key } => (
                 Heal::Binding,
                 format!("the binding {key} of queue {queue} was missing"),
+            ),
+            Self::Unbind { queue, .. } => (
+                Heal::Binding,
+                format!("queue {queue} was bound, although nothing publishes to it"),
             ),
             Self::PutUser => (
                 Heal::BrokerUser,

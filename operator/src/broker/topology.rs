@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use contract::{
-    config::QueueGeneration,
+    config::{MAX_PARTITIONS, QueueGeneration},
     names::{FeedName, binding_key},
 };
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::generations::{Found, Generations, is_number};
 
 /// A message that was delivered this often without an answer is put aside: something in it kills its consumers.
 const DELIVERY_LIMIT: i32 = 200;
@@ -18,8 +20,10 @@ const DELIVERY_LIMIT: i32 = 200;
 pub struct Topology {
     /// The exchange.
     pub exchange: String,
-    /// Partition queues, in the order of their partitions.
+    /// Partition queues, in the order of their generations and partitions.
     pub partitions: Vec<QueueSpec>,
+    /// Nothing publishes to generations below this, and nothing ever will: they are sealed, that is, not bound.
+    pub sealed_below: u32,
     /// Where what the broker gives up on goes.
     pub dead_letters: QueueSpec,
     /// The prefix that all the feed's partition queues share.
@@ -32,6 +36,15 @@ pub struct Topology {
     pub permission: String,
 }
 
+/// What is published to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Publishing {
+    /// The oldest generation that a producer may publish to, now or next.
+    pub from: u32,
+    /// Whether it is sure that none publishes to an older one any more.
+    pub settled: bool,
+}
+
 /// A queue as wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueSpec {
@@ -39,7 +52,7 @@ pub struct QueueSpec {
     pub name: String,
     /// Its arguments, which can never be changed.
     pub arguments: Map<String, Value>,
-    /// The key it is bound to the exchange with; the dead-letter queue is not bound.
+    /// The key it is bound to the exchange with. The dead-letter queue is not bound, nor is a queue that nothing publishes to.
     pub binding: Option<String>,
 }
 
@@ -85,6 +98,9 @@ pub struct Queue {
     /// Messages that a consumer holds.
     #[serde(default)]
     pub messages_unacknowledged: Option<i64>,
+    /// All messages, with those that are on their way to the dead letters.
+    #[serde(default)]
+    pub messages: Option<i64>,
 }
 
 /// A binding, as the management API tells it.
@@ -96,6 +112,9 @@ pub struct Binding {
     pub destination_type: String,
     /// The key.
     pub routing_key: String,
+    /// What the management API calls this binding of the queue.
+    #[serde(default)]
+    pub properties_key: String,
 }
 
 /// A user, as the management API tells it.
@@ -121,18 +140,35 @@ pub struct Permissions {
 }
 
 impl Topology {
-    /// What a feed wants.
+    /// What a feed wants. Its queues are left as they are while it is not known which it has.
     #[must_use]
-    pub fn new(feed: &FeedName, queues: QueueGeneration, password: SecretString) -> Self {
+    pub fn new(
+        feed: &FeedName,
+        generations: Option<&Generations>,
+        publishing: Publishing,
+        password: SecretString,
+    ) -> Self {
         let dead = feed.dead_letter_queue();
-        let partition = |partition| QueueSpec {
-            name: feed.queue(queues.generation, partition),
+        let Publishing { from, settled } = publishing;
+        let partition = |generation: u32, partition| QueueSpec {
+            name: feed.queue(generation, partition),
             arguments: partition_arguments(&dead),
-            binding: Some(binding_key(queues.generation, partition)),
+            binding: (generation >= from).then(|| binding_key(generation, partition)),
         };
+        let queues = |queues: &QueueGeneration| {
+            let generation = queues.generation;
+            (0..queues.partitions).map(move |number| (generation, number))
+        };
+        let all = generations
+            .into_iter()
+            .flat_map(Generations::all)
+            .flat_map(queues);
         Self {
             exchange: feed.exchange(),
-            partitions: (0..queues.partitions).map(partition).collect(),
+            partitions: all
+                .map(|(generation, number)| partition(generation, number))
+                .collect(),
+            sealed_below: if settled { from } else { 0 },
             dead_letters: QueueSpec {
                 name: dead.clone(),
                 arguments: dead_letter_arguments(),
@@ -150,7 +186,18 @@ impl Topology {
         std::iter::once(&self.dead_letters).chain(&self.partitions)
     }
 
-    /// For people: what there is, and what is left over from an earlier feed of this name.
+    /// The generation and partition of a queue; `None` when it is no partition's.
+    #[must_use]
+    pub fn place(&self, queue: &str) -> Option<(u32, u16)> {
+        let rest = queue.strip_prefix(&self.queue_prefix)?;
+        let (generation, partition) = rest.split_once('.')?;
+        let place = (generation.parse().ok()?, partition.parse().ok()?);
+        // Written in another way it is another queue.
+        let same = rest == format!("{}.{}", place.0, place.1);
+        (same && is_number(place.0) && place.1 < MAX_PARTITIONS).then_some(place)
+    }
+
+    /// For people: what there is, and what is left over from an earlier generation or feed.
     #[must_use]
     pub fn summary(&self, observed: &Observed) -> String {
         let known = |name: &str| self.queues().any(|queue| queue.name == name);
@@ -163,7 +210,7 @@ impl Topology {
         let plain = format!("exchange {} with {} queues", self.exchange, self.partitions.len());
         match count {
             0 => plain,
-            _ => format!("{plain}; {count} queues of an earlier feed of this name hold {messages} messages"),
+            _ => format!("{plain}; {count} queues of earlier generations hold {messages} messages"),
         }
     }
 }
@@ -178,13 +225,48 @@ impl Observed {
             .map(Queue::messages)
             .sum()
     }
+
+    /// What there is of each generation.
+    #[must_use]
+    pub fn generations(&self, topology: &Topology) -> BTreeMap<u32, Found> {
+        let mut generations: BTreeMap<u32, Found> = BTreeMap::new();
+        for queue in self.queues.values() {
+            let Some((generation, partition)) = topology.place(&queue.name) else {
+                continue;
+            };
+            let found = generations.entry(generation).or_insert_with(|| Found {
+                messages: Some(0),
+                ..Found::default()
+            });
+            found.partitions = found.partitions.max(partition + 1);
+            found.messages = found
+                .messages
+                .zip(queue.messages())
+                .map(|(sum, messages)| sum + messages);
+            found.bound |= self
+                .bindings
+                .iter()
+                .any(|binding| binding.is_to_queue(&queue.name));
+        }
+        generations
+    }
+}
+
+impl Binding {
+    /// Whether it leads to this queue.
+    #[must_use]
+    pub fn is_to_queue(&self, queue: &str) -> bool {
+        self.destination_type == "queue" && self.destination == queue
+    }
 }
 
 impl Queue {
-    /// Messages that wait and messages that a consumer holds; `None` when they were not counted yet.
+    /// Messages that wait, messages that a consumer holds, and messages on their way to the dead letters; `None` when they
+    /// were not counted yet.
     #[must_use]
     pub fn messages(&self) -> Option<i64> {
-        Some(self.messages_ready? + self.messages_unacknowledged?)
+        let held = self.messages_ready? + self.messages_unacknowledged?;
+        Some(self.messages.map_or(held, |all| all.max(held)))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use contract::config::{BatchConfig, FmpConfig, ProcessorConfig, ProducerConfig, SourceConfig};
+use contract::config::{
+    BatchConfig, FmpConfig, ProcessorConfig, ProducerConfig, QueueGeneration, SourceConfig,
+};
 
 use crate::{labels::Component, validate::ValidatedFeed};
 
@@ -21,14 +23,12 @@ pub const API_KEY_FILE: &str = "apiKey";
 
 /// The longest one request to the source may take.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clocks differ a little; a tick from further ahead is a mistake, and would close windows before their time.
-const MAX_FUTURE: Duration = Duration::from_secs(300);
 /// A redelivery after a processor's death takes seconds. What is missing for longer was lost.
 const GAP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The producer's configuration.
+/// The producer's configuration: it publishes to these queues.
 #[must_use]
-pub fn producer(feed: &ValidatedFeed) -> ProducerConfig {
+pub fn producer(feed: &ValidatedFeed, queues: QueueGeneration) -> ProducerConfig {
     ProducerConfig {
         feed: feed.name.clone(),
         symbols: feed.symbols.clone(),
@@ -40,24 +40,24 @@ pub fn producer(feed: &ValidatedFeed) -> ProducerConfig {
             timeout: SOURCE_TIMEOUT,
         }),
         interval: feed.interval,
-        queues: feed.queues,
+        queues,
         broker_directory: BROKER_DIRECTORY.into(),
         listen: listen(Component::Producer),
     }
 }
 
-/// The processor's configuration.
+/// The processor's configuration: it consumes these queues, and no newer ones before they are drained.
 #[must_use]
-pub fn processor(feed: &ValidatedFeed) -> ProcessorConfig {
+pub fn processor(feed: &ValidatedFeed, queues: QueueGeneration) -> ProcessorConfig {
     ProcessorConfig {
         feed: feed.name.clone(),
         symbols: feed.symbols.clone(),
-        queues: vec![feed.queues],
+        queues: vec![queues],
         windows: feed.windows.clone(),
         out_of_orderness: feed.out_of_orderness,
         allowed_lateness: feed.allowed_lateness,
-        max_future: MAX_FUTURE,
-        max_age: None,
+        max_future: feed.max_future,
+        max_age: feed.max_age,
         gap_timeout: GAP_TIMEOUT,
         batch: BatchConfig::default(),
         broker_directory: BROKER_DIRECTORY.into(),

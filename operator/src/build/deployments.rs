@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::config::QueueGeneration;
 use k8s_openapi::{
     ByteString,
     api::{
@@ -47,11 +48,18 @@ struct Worker {
     environment: Vec<EnvVar>,
     secrets: Vec<Volume>,
     hash: String,
+    /// The generation of queues that it publishes to, or consumes.
+    generation: u32,
 }
 
 /// The producer. One, and never two at once: each run numbers its messages from one and would poll the source again.
-pub(super) fn producer(feed: &ValidatedFeed, broker: &Data, api_key: &str) -> Deployment {
-    let rendered = config::producer(feed).render();
+pub(super) fn producer(
+    feed: &ValidatedFeed,
+    queues: QueueGeneration,
+    broker: &Data,
+    api_key: &str,
+) -> Deployment {
+    let rendered = config::producer(feed, queues).render();
     let worker = Worker {
         component: Component::Producer,
         image: feed.images.producer.clone(),
@@ -69,14 +77,20 @@ pub(super) fn producer(feed: &ValidatedFeed, broker: &Data, api_key: &str) -> De
             secret_volume("source", feed.source.secret.clone(), Some(&feed.source.key)),
         ],
         hash: hash(&rendered, &[broker], api_key),
+        generation: queues.generation,
     };
     deployment(feed, worker)
 }
 
 /// The processors. A rolling update starts the new one before the old one ends: every processor consumes every partition,
 /// and the broker hands a partition over when its consumer leaves, so that no partition is ever without one.
-pub(super) fn processor(feed: &ValidatedFeed, broker: &Data, database: &Data) -> Deployment {
-    let rendered = config::processor(feed).render();
+pub(super) fn processor(
+    feed: &ValidatedFeed,
+    queues: QueueGeneration,
+    broker: &Data,
+    database: &Data,
+) -> Deployment {
+    let rendered = config::processor(feed, queues).render();
     let instance = EnvVar {
         name: "STOCKFEED_INSTANCE".to_owned(),
         value_from: Some(EnvVarSource {
@@ -108,6 +122,7 @@ pub(super) fn processor(feed: &ValidatedFeed, broker: &Data, database: &Data) ->
             secret_volume("database", labels::database_secret(feed.name.name()), None),
         ],
         hash: hash(&rendered, &[broker, database], ""),
+        generation: queues.generation,
     };
     deployment(feed, worker)
 }
@@ -116,6 +131,10 @@ fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
     let name = feed.name.name();
     let labels = labels::of_component(name, worker.component);
     let object_name = worker.component.object_name(name);
+    let annotations = [
+        (labels::CONFIG_HASH.to_owned(), worker.hash.clone()),
+        (labels::QUEUE_GENERATION.to_owned(), worker.generation.to_string()),
+    ];
     Deployment {
         metadata: objects::metadata(feed, object_name.clone(), labels.clone()),
         spec: Some(DeploymentSpec {
@@ -130,7 +149,7 @@ fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
-                    annotations: Some([(labels::CONFIG_HASH.to_owned(), worker.hash.clone())].into()),
+                    annotations: Some(annotations.into()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod(feed, worker, object_name)),

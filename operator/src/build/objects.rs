@@ -45,15 +45,22 @@ pub(super) fn service_accounts(feed: &ValidatedFeed) -> Vec<ServiceAccount> {
     COMPONENTS.map(account).to_vec()
 }
 
+/// None before it is known which queues there are: what is there for workers that run stays as it is.
 pub(super) fn config_maps(feed: &ValidatedFeed) -> Vec<ConfigMap> {
+    let (Some(newest), Some(generations)) = (feed.published(), &feed.generations) else {
+        return Vec::new();
+    };
     let map = |component, rendered| ConfigMap {
         metadata: component_metadata(feed, component),
         data: Some([(config::CONFIG_FILE.to_owned(), rendered)].into()),
         ..ConfigMap::default()
     };
     vec![
-        map(Component::Producer, config::producer(feed).render()),
-        map(Component::Processor, config::processor(feed).render()),
+        map(Component::Producer, config::producer(feed, newest).render()),
+        map(
+            Component::Processor,
+            config::processor(feed, generations.first()).render(),
+        ),
     ]
 }
 

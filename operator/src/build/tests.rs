@@ -100,6 +100,66 @@ fn pods_are_replaced_when_what_they_read_changes() {
 }
 
 #[test]
+fn while_partitions_change_the_producer_has_the_newest_queues_that_are_there_and_processors_the_oldest() {
+    let mut value = example();
+    value["status"]["queues"] = json!([
+        {"generation": 1, "partitions": 2}, {"generation": 2, "partitions": 8}, {"generation": 3, "partitions": 1},
+    ]);
+    // Those of generation 3 were not all there yet.
+    value["status"]["queueGeneration"] = json!(2);
+    let mut feed = validated(value);
+    let config = |built: &Resources<Prepared>, place: usize| -> serde_json::Value {
+        let data = built.config_maps[place].data.clone().unwrap();
+        serde_json::from_str(&data[config::CONFIG_FILE]).unwrap()
+    };
+    let generation = |plan: &WorkloadPlan| {
+        let template = &plan.deployment.as_ref().unwrap().spec.as_ref().unwrap().template;
+        template.metadata.clone().unwrap().annotations.unwrap()["stockfeed.dev/queue-generation"].clone()
+    };
+    let built = build(&feed);
+    assert_eq!(
+        config(&built, 0)["queues"],
+        json!({"generation": 2, "partitions": 8})
+    );
+    assert_eq!(
+        config(&built, 1)["queues"],
+        json!([{"generation": 1, "partitions": 2}])
+    );
+    assert_eq!(
+        (
+            generation(&built.producer).as_str(),
+            generation(&built.processor).as_str()
+        ),
+        ("2", "1")
+    );
+    let topology = built.broker.unwrap().topology;
+    assert_eq!(
+        (topology.partitions.len(), topology.sealed_below),
+        (2 + 8 + 1, 0),
+        "it is not settled"
+    );
+
+    feed.producer = crate::rollout::Rollout {
+        generations: [2].into(),
+        settled: true,
+    };
+    assert_eq!(build(&feed).broker.unwrap().topology.sealed_below, 2);
+    feed.queues_made = 3;
+    assert_eq!(generation(&build(&feed).producer), "3");
+}
+
+#[test]
+fn nothing_that_names_queues_is_touched_before_it_is_known_which_there_are() {
+    let mut value = example();
+    value["status"] = json!({});
+    let built = build(&validated(value));
+    assert!(built.config_maps.is_empty() && built.broker.unwrap().topology.partitions.is_empty());
+    for plan in [built.producer, built.processor] {
+        assert_eq!(plan.deployment.unwrap_err(), NOT_COUNTED);
+    }
+}
+
+#[test]
 fn a_producer_waits_for_its_api_key_unless_it_is_suspended() {
     let build_with = |suspend: bool| {
         let mut value = example();

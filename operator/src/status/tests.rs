@@ -1,3 +1,5 @@
+use std::{collections::BTreeMap, time::Instant};
+
 use k8s_openapi::api::apps::v1::Deployment;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
@@ -6,6 +8,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     broker, database,
+    generations::Found,
+    rollout::Rollout,
     validate::tests::{example, validated},
 };
 
@@ -29,6 +33,14 @@ fn deployment(wanted: i32, available: i32) -> WorkloadState {
     }
 }
 
+fn of_queues(partitions: u16, messages: i64) -> Found {
+    Found {
+        partitions,
+        messages: Some(messages),
+        bound: true,
+    }
+}
+
 fn applied() -> Resources<Applied> {
     Resources {
         service_accounts: Vec::new(),
@@ -38,6 +50,8 @@ fn applied() -> Resources<Applied> {
         broker: broker::Outcome {
             verdict: Verdict::yes(reason::AS_DECLARED, ""),
             backlog: Some(7),
+            found: Some(BTreeMap::from([(1, of_queues(2, 7))])),
+            read_at: Instant::now(),
             written: Vec::new(),
         },
         database: database::Outcome {
@@ -64,7 +78,18 @@ fn status(
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
 ) -> StockFeedStatus {
-    status_of(&validated(example()), applied, &answering(), previous, now)
+    status_of_feed(&validated(example()), applied, &answering(), previous, now)
+}
+
+/// The queues stay as they are.
+fn status_of_feed(
+    feed: &ValidatedFeed,
+    applied: &Resources<Applied>,
+    source: &Verdict,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    status_of(feed, applied, feed.generations.as_ref(), source, previous, now)
 }
 
 fn truth(status: &StockFeedStatus, kind: ConditionType) -> (String, String) {
@@ -154,12 +179,12 @@ fn what_is_known_to_be_wrong_comes_before_what_is_unknown() {
     let mut all = applied();
     all.producer = deployment(1, 0);
     let feed = validated(example());
-    let crashing = status_of(&feed, &all, &source, None, at(0));
+    let crashing = status_of_feed(&feed, &all, &source, None, at(0));
     assert_eq!(
         truth(&crashing, ConditionType::Ready),
         word(("False", reason::PROGRESSING))
     );
-    let silent = status_of(&feed, &applied(), &source, None, at(0));
+    let silent = status_of_feed(&feed, &applied(), &source, None, at(0));
     assert_eq!(
         truth(&silent, ConditionType::Ready),
         word(("False", reason::PRODUCER_UNREACHABLE))
@@ -169,7 +194,7 @@ fn what_is_known_to_be_wrong_comes_before_what_is_unknown() {
 #[test]
 fn a_refused_key_waits_for_a_person() {
     let source = Verdict::no("InvalidKey", "the source refuses the API key");
-    let status = status_of(&validated(example()), &applied(), &source, None, at(0));
+    let status = status_of_feed(&validated(example()), &applied(), &source, None, at(0));
     assert_eq!(
         truth(&status, ConditionType::Stalled),
         word(("True", "InvalidKey"))
@@ -188,12 +213,12 @@ fn a_suspended_feed_is_as_it_was_asked_to_be() {
     all.producer = deployment(0, 0);
     let source = Verdict::unknown(reason::SUSPENDED, "");
     let feed = validated(value);
-    let suspended = status_of(&feed, &all, &source, None, at(0));
+    let suspended = status_of_feed(&feed, &all, &source, None, at(0));
     for kind in [ConditionType::Ready, ConditionType::Suspended] {
         assert_eq!(truth(&suspended, kind), word(("True", reason::SUSPENDED)));
     }
     all.processor = deployment(2, 0);
-    let broken = status_of(&feed, &all, &source, None, at(0));
+    let broken = status_of_feed(&feed, &all, &source, None, at(0));
     assert_eq!(
         truth(&broken, ConditionType::Ready),
         word(("False", reason::PROGRESSING))
@@ -204,7 +229,7 @@ fn a_suspended_feed_is_as_it_was_asked_to_be() {
 fn an_exceeded_plan_is_said_and_stops_nothing() {
     let mut value = example();
     value["spec"]["source"]["fmp"]["plan"] = json!("Basic");
-    let status = status_of(&validated(value), &applied(), &answering(), None, at(0));
+    let status = status_of_feed(&validated(value), &applied(), &answering(), None, at(0));
     assert_eq!(
         truth(&status, ConditionType::QuotaSufficient),
         word(("False", reason::PLAN_EXCEEDED))
@@ -259,6 +284,121 @@ fn a_failure_keeps_what_was_known_and_is_unknown_at_first_sight() {
         truth(&first, ConditionType::Reconciling),
         word(("True", reason::APPLY_FAILED))
     );
+}
+
+fn changing() -> (ValidatedFeed, Generations) {
+    let mut value = example();
+    value["spec"]["processing"]["partitions"] = json!(8);
+    value["status"]["queues"] =
+        json!([{"generation": 1, "partitions": 2}, {"generation": 2, "partitions": 8}]);
+    let feed = validated(value);
+    let generations = feed.generations.clone().unwrap();
+    (feed, generations)
+}
+
+#[test]
+fn a_change_of_the_partitions_is_reconciling_with_numbers_and_ready_all_the_same() {
+    let (mut feed, _) = changing();
+    let mut all = applied();
+    let mut at_messages = |messages: Option<i64>, producer: Option<u32>| {
+        all.broker.found =
+            messages.map(|messages| BTreeMap::from([(1, of_queues(2, messages)), (2, of_queues(8, 5))]));
+        feed.producer = Rollout {
+            generations: producer.into_iter().collect(),
+            settled: true,
+        };
+        let status = status_of_feed(&feed, &all, &answering(), None, at(0));
+        assert_eq!(
+            truth(&status, ConditionType::Ready),
+            word(("True", reason::READY))
+        );
+        assert_eq!(
+            truth(&status, ConditionType::Reconciling),
+            word(("True", reason::REPARTITIONING))
+        );
+        assert_eq!(
+            (status.queue_generation, status.partitions, status.queues.len()),
+            (Some(2), Some(8), 2)
+        );
+        find(&status, ConditionType::Reconciling).unwrap().message.clone()
+    };
+    assert_eq!(
+        at_messages(Some(1_432), Some(2)),
+        "from 2 to 8 partitions: generation 1 has 1,432 messages left"
+    );
+    assert_eq!(
+        at_messages(Some(0), Some(1)),
+        "from 2 to 8 partitions: generation 1 is empty; the producer has still to move to generation 2"
+    );
+    assert_eq!(
+        at_messages(Some(0), Some(2)),
+        "from 2 to 8 partitions: generation 1 is empty, and it is made sure that it stays so"
+    );
+    assert_eq!(
+        at_messages(None, Some(2)),
+        "from 2 to 8 partitions: generation 1 is being counted"
+    );
+}
+
+#[test]
+fn how_many_messages_an_old_generation_has_left_is_a_quick_figure() {
+    let (feed, _) = changing();
+    let mut all = applied();
+    let first = status_of_feed(&feed, &all, &answering(), None, at(0));
+    all.broker.found = Some(BTreeMap::from([(1, of_queues(2, 99))]));
+    let second = status_of_feed(&feed, &all, &answering(), Some(&first), at(3));
+    assert!(second != first && same_but_figures(&first, &second));
+}
+
+#[test]
+fn the_next_list_of_queues_is_said_before_anything_is_published_to_it() {
+    let mut value = example();
+    value["spec"]["processing"]["partitions"] = json!(8);
+    let feed = validated(value);
+    let (_, next) = changing();
+    let status = status_of(&feed, &applied(), Some(&next), &answering(), None, at(0));
+    assert_eq!(status.queues.len(), 2);
+    assert_eq!((status.queue_generation, status.partitions), (Some(1), Some(2)));
+}
+
+#[test]
+fn missing_messages_are_said_and_are_no_part_of_ready() {
+    let mut all = applied();
+    let complete = status(&all, None, at(0));
+    assert_eq!(
+        truth(&complete, ConditionType::DataComplete),
+        word(("True", reason::NO_GAPS))
+    );
+    let progress = all.database.progress.as_mut().unwrap();
+    (progress.gaps, progress.quarantined) = (12, 3);
+    let lacking = status(&all, Some(&complete), at(1));
+    assert_eq!(
+        truth(&lacking, ConditionType::DataComplete),
+        word(("False", reason::MESSAGES_MISSING))
+    );
+    assert_eq!(
+        truth(&lacking, ConditionType::Ready),
+        word(("True", reason::READY))
+    );
+    assert!(
+        find(&lacking, ConditionType::DataComplete)
+            .unwrap()
+            .message
+            .starts_with("12 messages")
+    );
+    assert_eq!(
+        (lacking.missing_messages, lacking.quarantined),
+        (Some(12), Some(3))
+    );
+
+    // What was known is kept while the database cannot be asked: the same number afterwards is no news.
+    all.database.progress = None;
+    let silent = status(&all, Some(&lacking), at(2));
+    assert_eq!(
+        truth(&silent, ConditionType::DataComplete),
+        word(("Unknown", reason::PENDING))
+    );
+    assert_eq!(silent.missing_messages, Some(12));
 }
 
 #[test]

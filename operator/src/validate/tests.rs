@@ -38,6 +38,8 @@ pub(crate) fn example() -> Value {
             "processing": {"partitions": 2, "replicas": {"min": 2}, "windows": ["1d", "1m"]},
             "storage": {"retention": "90d"},
         },
+        // As after the first look at the broker.
+        "status": {"queues": [{"generation": 1, "partitions": 2}]},
     })
 }
 
@@ -69,6 +71,8 @@ pub(crate) fn references() -> References {
         broker_secret: own("broker-password"),
         writer_secret: own("writer-password"),
         reader_secret: own("reader-password"),
+        producer: Rollout::default(),
+        processor: Rollout::default(),
     }
 }
 
@@ -103,6 +107,9 @@ fn the_example_is_valid_and_windows_are_in_order() {
 #[case::interval_form("/spec/interval", json!("often"), ErrorKind::Duration, "spec.interval")]
 #[case::no_partitions("/spec/processing/partitions", json!(0), ErrorKind::Partitions, "spec.processing.partitions")]
 #[case::too_many_partitions("/spec/processing/partitions", json!(65), ErrorKind::Partitions, "spec.processing.partitions")]
+#[case::no_look_ahead("/spec/processing/maxFuture", json!("999ms"), ErrorKind::TooShort, "spec.processing.maxFuture is shorter than 1s")]
+#[case::no_age("/spec/processing/maxAge", json!("59s"), ErrorKind::TooShort, "spec.processing.maxAge is shorter than 1m")]
+#[case::age_form("/spec/processing/maxAge", json!("old"), ErrorKind::Duration, "spec.processing.maxAge")]
 #[case::no_replicas("/spec/processing/replicas/min", json!(0), ErrorKind::Replicas, "spec.processing.replicas.min")]
 #[case::no_windows("/spec/processing/windows", json!([]), ErrorKind::NoWindow, "spec.processing.windows")]
 #[case::unknown_window("/spec/processing/windows/0", json!("2m"), ErrorKind::Window, "spec.processing.windows")]
@@ -132,7 +139,8 @@ fn a_minimal_feed_gets_the_documented_defaults() {
     let feed = validated(feed);
     assert_eq!(feed.interval, Duration::from_secs(60));
     assert_eq!(feed.source.key, "apiKey");
-    assert_eq!(feed.queues.partitions, 4);
+    assert_eq!(feed.partitions, 4);
+    assert_eq!((feed.max_future, feed.max_age), (Duration::from_secs(300), None));
     assert_eq!(feed.windows.len(), 4);
     assert_eq!(
         (feed.replicas, feed.retention, feed.source.batch),
@@ -150,6 +158,8 @@ prop_compose! {
         replicas in 1..=64,
         windows in proptest::sample::subsequence(WindowWidth::ALL.map(WindowWidth::label).to_vec(), 1..=12),
         lateness in 0_u64..100_000_000,
+        max_age in proptest::option::of(60_000_u64..100_000_000),
+        generations in any_generations(),
         plan in proptest::sample::select(vec!["Basic", "Starter", "Premium", "Ultimate"]),
         suspend: bool,
     ) -> Value {
@@ -162,11 +172,18 @@ prop_compose! {
             "processing": {
                 "partitions": partitions, "replicas": {"min": replicas}, "windows": windows,
                 "outOfOrderness": text(lateness / 2), "allowedLateness": text(lateness),
+                "maxFuture": text(1_000 + lateness), "maxAge": max_age.map(text),
             },
             "suspend": suspend,
         });
+        let queues: Vec<_> = generations.iter().map(|(generation, partitions)| json!({"generation": generation, "partitions": partitions})).collect();
+        feed["status"] = json!({"queues": queues});
         feed
     }
+}
+
+fn any_generations() -> impl Strategy<Value = std::collections::BTreeMap<u32, u16>> {
+    proptest::collection::btree_map(1..i32::MAX.cast_unsigned(), 1..=MAX_PARTITIONS, 1..5)
 }
 
 proptest! {
@@ -174,9 +191,10 @@ proptest! {
     #[test]
     fn workers_parse_what_is_rendered_for_them(value in any_feed()) {
         let feed = validated(value);
-        let producer = config::producer(&feed);
+        let generations = feed.generations.clone().unwrap();
+        let producer = config::producer(&feed, generations.last());
         prop_assert_eq!(contract::config::ProducerConfig::parse(&producer.render()).unwrap(), producer);
-        let processor = config::processor(&feed);
+        let processor = config::processor(&feed, generations.first());
         prop_assert_eq!(contract::config::ProcessorConfig::parse(&processor.render()).unwrap(), processor);
     }
 }
