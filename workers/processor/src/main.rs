@@ -23,8 +23,7 @@ struct Arguments {
     instance: String,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let Arguments { common, instance } = Arguments::parse();
     // Reads which fault points are set; nothing without feature `fault-points`.
     let _scenario = fail::FailScenario::setup();
@@ -38,5 +37,11 @@ async fn main() -> anyhow::Result<()> {
     let text = service::arguments::read_config(&config)?;
     let parsed = ProcessorConfig::parse(&text)
         .with_context(|| format!("failed to use the configuration {}", config.display()))?;
-    processor::run::run(parsed, instance, service::shutdown::token()?).await
+    // One thread, beside the one that the AMQP client reads on: all partitions are one task, and to pass each delivery's wake-up
+    // to another thread costs more than decoding it. The sockets are looked at often, for the client waits for that.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(7)
+        .build()?;
+    runtime.block_on(async { processor::run::run(parsed, instance, service::shutdown::token()?).await })
 }

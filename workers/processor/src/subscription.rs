@@ -24,7 +24,7 @@ use crate::store::PartitionId;
 /// What a consumer is given before the size of its messages is known.
 const FIRST_PREFETCH: u16 = 128;
 /// What a delivery takes beside its body, in bytes: its properties, and the client's bookkeeping.
-const OVERHEAD: usize = 600;
+const OVERHEAD: usize = 300;
 /// Priorities of one replica for one queue: each change of the prefetch takes the next.
 const CHANGES: i32 = 1 << 8;
 
@@ -366,7 +366,7 @@ mod tests {
             messages: 10_000,
         };
         assert_eq!(budget.prefetch(120), 10_000);
-        assert_eq!(budget.prefetch(12_000), 665);
+        assert_eq!(budget.prefetch(12_000), 681);
         assert_eq!(budget.prefetch(1 << 20), 7);
         assert_eq!(budget.prefetch(100 << 20), 1);
     }

@@ -17,6 +17,8 @@ use crate::credentials::BrokerCredentials;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds between heartbeats: a peer that is silent for two of them is taken for dead.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// Bytes of the largest frame. The client keeps two buffers of 32 frames each; a larger body takes several frames.
+const FRAME_MAX: u32 = 32 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, Snafu)]
@@ -75,6 +77,7 @@ pub async fn connect(
         vhost: vhost.clone(),
         query: AMQPQueryString {
             heartbeat: Some(HEARTBEAT_SECONDS),
+            frame_max: Some(FRAME_MAX),
             ..AMQPQueryString::default()
         },
     };
