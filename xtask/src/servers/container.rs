@@ -1,0 +1,115 @@
+//! A server as a Docker container of its official image.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use super::{Kind, ports::Ports};
+use crate::docker;
+use crate::progress::Log;
+
+/// Tells containers of ours from others; the value is the process that they belong to.
+const LABEL: &str = "dev.stockfeed.test-server";
+
+/// A container that was started. It is removed with this value.
+#[derive(Debug)]
+pub(super) struct Container {
+    name: String,
+    stopped: bool,
+}
+
+impl Container {
+    /// Starts one; `pair` tells it from those of other pairs.
+    pub(super) fn new(kind: Kind, pair: &str, ports: Ports, log: &Log) -> Result<Self> {
+        let (image, publish, environment, command) = match kind {
+            Kind::Postgres => (
+                "postgres:17",
+                vec![(ports.postgres, 5432)],
+                "POSTGRES_PASSWORD=postgres",
+                vec!["postgres", "-c", "fsync=off", "-c", "max_connections=300"],
+            ),
+            Kind::Rabbitmq => (
+                "rabbitmq:4-management",
+                vec![(ports.amqp, 5672), (ports.management, 15672)],
+                "RABBITMQ_DEFAULT_USER=guest",
+                vec!["rabbitmq-server"],
+            ),
+        };
+        let name = format!("stockfeed-test-{kind}-{pair}");
+        let owner = std::process::id();
+        let mut run = docker::command();
+        // Not `--rm`: one that is killed would lose its data, and could not be started again.
+        run.args(["run", "--detach", "--name", &name]);
+        run.args(["--label", &format!("{LABEL}={owner}")]);
+        for (outside, inside) in publish {
+            run.args(["--publish", &format!("127.0.0.1:{outside}:{inside}")]);
+        }
+        // Before it runs: a container that could not start is there all the same, and is removed with this value.
+        let container = Self { name, stopped: false };
+        log.run(run.args(["--env", environment, image]).args(command))?;
+        Ok(container)
+    }
+
+    /// Starts it again.
+    pub(super) fn start(&self) -> Result<()> {
+        self.docker("start")
+    }
+
+    /// Ends every process in it at once.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        // Docker does not kill what it has paused.
+        self.resume()?;
+        self.docker("kill")
+    }
+
+    /// Stops every process in it; SIGSTOP would stop the first only.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.docker("pause")?;
+        self.stopped = true;
+        Ok(())
+    }
+
+    /// Lets the processes go on.
+    pub(super) fn resume(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.stopped) {
+            self.docker("unpause")?;
+        }
+        Ok(())
+    }
+
+    fn docker(&self, verb: &str) -> Result<()> {
+        let status = quiet(docker::command().args([verb, &self.name])).status()?;
+        if !status.success() {
+            bail!("docker {verb} {} ended with {status}", self.name);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = quiet(docker::command().args(["rm", "--force", "--volumes", &self.name])).status();
+    }
+}
+
+/// Removes what runs left that could not clean up after themselves.
+pub(super) fn remove_stale(log: &Log) -> Result<()> {
+    let filter = format!("label={LABEL}");
+    let all = log.output(docker::command().args(["ps", "--all", "--quiet", "--filter", &filter]))?;
+    for stale in all.lines() {
+        let format = format!("{{{{index .Config.Labels \"{LABEL}\"}}}}");
+        let owner = log.output(docker::command().args(["inspect", "--format", &format, stale]))?;
+        if !Path::new("/proc").join(owner.trim()).exists() {
+            log.run(docker::command().args(["rm", "--force", "--volumes", stale]))?;
+        }
+    }
+    Ok(())
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+}
