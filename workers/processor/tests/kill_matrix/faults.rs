@@ -8,10 +8,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contract::config::{BatchConfig, ProcessorConfig, QueueGeneration};
 use rand::{Rng, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     live::{
-        feed::{Feed, LOOK_AGAIN},
+        feed::{Feed, LOOK_AGAIN, PATIENCE},
         replica::Replica,
     },
     oracle::{OUT_OF_ORDERNESS, WIDTHS},
@@ -78,28 +78,26 @@ impl fmt::Display for Fault {
 /// The processor's fault points, and how many passes there may be before one strikes: `before_decode` is passed with each
 /// message, the others with each batch.
 const POINTS: [(&str, u32); 8] = [
-    ("before_decode", 400),
-    ("before_begin", 25),
-    ("after_begin", 25),
-    ("after_copy", 25),
-    ("before_commit", 25),
-    ("after_commit", 25),
-    ("before_ack", 25),
-    ("during_ack", 25),
+    ("before_decode", 200),
+    ("before_begin", 12),
+    ("after_begin", 12),
+    ("after_copy", 12),
+    ("before_commit", 12),
+    ("after_commit", 12),
+    ("before_ack", 12),
+    ("during_ack", 12),
 ];
 
 /// A replica whose fault point is not reached, because it was given no partition, is not waited for longer.
 const STRIKES_WITHIN: Duration = Duration::from_secs(6);
-/// How soon a frozen replica's partitions have another owner. The broker hands over at once; but a transaction that the
-/// frozen one left open may hold the partition's row.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(8);
+/// How soon a frozen replica's partitions have another owner, unless a transaction that it left open holds their rows.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Sessions that wait for somebody who is in a transaction and says nothing.
-const WAITING: &str = "
-    SELECT count(*) FROM pg_stat_activity waiting
-    WHERE EXISTS (
-        SELECT FROM pg_stat_activity holding
-        WHERE holding.pid = ANY(pg_blocking_pids(waiting.pid)) AND holding.wait_event = 'ClientRead'
+/// Ends the sessions that others wait for and that say nothing.
+const END_HOLDERS: &str = "
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity holding
+    WHERE wait_event = 'ClientRead' AND EXISTS (
+        SELECT FROM pg_stat_activity waiting WHERE holding.pid = ANY(pg_blocking_pids(waiting.pid))
     )";
 
 /// How often each fault struck.
@@ -133,8 +131,8 @@ pub struct Chaos {
     pub servers: OwnServers,
     pub feed: Feed,
     pub counts: Counts,
-    /// Freezes after which nobody could take over, and why that may be is to be said.
-    pub stuck: AtomicU64,
+    /// Freezes within a transaction, after which nobody could take over until its session was ended.
+    pub held_up: AtomicU64,
     proxy: Proxy,
     proxied: TempDir,
     logs: PathBuf,
@@ -149,7 +147,7 @@ impl Chaos {
             servers,
             feed,
             counts: Counts::default(),
-            stuck: AtomicU64::new(0),
+            held_up: AtomicU64::new(0),
             proxy,
             logs,
             replicas: AtomicU64::new(0),
@@ -207,7 +205,7 @@ impl Chaos {
                 pause(random, 300..2_000, stop).await;
                 self.drain(replica, false).await?;
             }
-            87..94 => self.freeze(&config).await?,
+            87..94 => self.freeze(&config, stop).await?,
             _ => {
                 let before = self.proxy.cuts();
                 let config = ProcessorConfig {
@@ -244,7 +242,7 @@ impl Chaos {
         Ok(())
     }
 
-    async fn freeze(&self, config: &ProcessorConfig) -> Result<()> {
+    async fn freeze(&self, config: &ProcessorConfig, stop: &CancellationToken) -> Result<()> {
         let replica = self.start(config, "")?;
         let own = format!(
             "SELECT count(*) FROM partitions WHERE owner LIKE '{}/%'",
@@ -260,26 +258,34 @@ impl Chaos {
             return self.drain(replica, false).await;
         }
         replica.signal("STOP").await?;
-        let since = Instant::now();
         let client = format!("processor {}", replica.instance);
-        let taken_over = async {
+        let taken_over = async || {
             while self.owns(&own).await != Some(0) {
                 // Again and again: the broker may be down, or not list the connection yet.
                 drop(self.feed.broker.close_connections_of(&client).await);
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        if tokio::time::timeout(TAKEN_OVER_WITHIN, taken_over).await.is_ok() {
-            self.counts.add(Fault::Freeze, 1);
-        } else {
-            self.stuck.fetch_add(1, Ordering::Relaxed);
-            let waiting = self.feed.number(WAITING).await;
-            println!(
-                "{} was frozen for {:.1} s and kept its partition; {waiting:?} sessions wait for a lock that a frozen one holds",
-                replica.instance,
-                since.elapsed().as_secs_f64()
-            );
+        if tokio::time::timeout(TAKEN_OVER_WITHIN, taken_over())
+            .await
+            .is_err()
+        {
+            // It was frozen within a transaction, which holds the partition's row: whoever claims it waits. The database ends
+            // such a session when it has been idle for long; here that would take too long, so it is ended now.
+            let ended = self.feed.number(END_HOLDERS).await.unwrap_or_default();
+            self.held_up.fetch_add(u64::from(ended > 0), Ordering::Relaxed);
+            tokio::select! {
+                taken_over = tokio::time::timeout(PATIENCE, taken_over()) => taken_over.with_context(|| {
+                    format!("nobody took over from {}, which is frozen", replica.instance)
+                })?,
+                // The others may have gone, and nothing more may come for its partition.
+                () = stop.cancelled() => {
+                    replica.signal("CONT").await?;
+                    return self.drain(replica, false).await;
+                }
+            }
         }
+        self.counts.add(Fault::Freeze, 1);
         replica.signal("CONT").await?;
         // It finds its connection gone, tries to commit what it holds, and must not succeed: see `check::owners`.
         self.drain(replica, false).await
