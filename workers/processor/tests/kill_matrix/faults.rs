@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -259,31 +259,36 @@ impl Chaos {
         }
         replica.signal("STOP").await?;
         let client = format!("processor {}", replica.instance);
-        let taken_over = async || {
+        let since = Instant::now();
+        let mut held_up = 0;
+        let taken_over = async {
             while self.owns(&own).await != Some(0) {
                 // Again and again: the broker may be down, or not list the connection yet.
                 drop(self.feed.broker.close_connections_of(&client).await);
+                if since.elapsed() > TAKEN_OVER_WITHIN {
+                    // It was frozen within a transaction, which holds the partition's row: whoever claims it waits. The database
+                    // ends such a session when it has been idle for long; that would take too long here, so it is ended now.
+                    held_up += self.feed.number(END_HOLDERS).await.unwrap_or_default();
+                }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        if tokio::time::timeout(TAKEN_OVER_WITHIN, taken_over())
-            .await
-            .is_err()
-        {
-            // It was frozen within a transaction, which holds the partition's row: whoever claims it waits. The database ends
-            // such a session when it has been idle for long; here that would take too long, so it is ended now.
-            let ended = self.feed.number(END_HOLDERS).await.unwrap_or_default();
-            self.held_up.fetch_add(u64::from(ended > 0), Ordering::Relaxed);
-            tokio::select! {
-                taken_over = tokio::time::timeout(PATIENCE, taken_over()) => taken_over.with_context(|| {
-                    format!("nobody took over from {}, which is frozen", replica.instance)
-                })?,
-                // The others may have gone, and nothing more may come for its partition.
-                () = stop.cancelled() => {
-                    replica.signal("CONT").await?;
-                    return self.drain(replica, false).await;
-                }
+        tokio::select! {
+            taken_over = tokio::time::timeout(PATIENCE, taken_over) => taken_over.with_context(|| {
+                format!("nobody took over from {}, which is frozen", replica.instance)
+            })?,
+            // The others may have gone, and nothing more may come for its partition.
+            () = stop.cancelled() => {
+                replica.signal("CONT").await?;
+                return self.drain(replica, false).await;
             }
+        }
+        if held_up > 0 {
+            self.held_up.fetch_add(1, Ordering::Relaxed);
+            println!(
+                "{} was frozen within a transaction and held up whoever took over",
+                replica.instance
+            );
         }
         self.counts.add(Fault::Freeze, 1);
         replica.signal("CONT").await?;
@@ -298,7 +303,8 @@ impl Chaos {
 
     fn start(&self, config: &ProcessorConfig, points: &str) -> Result<Replica> {
         let number = self.replicas.fetch_add(1, Ordering::Relaxed);
-        Replica::start(config, &format!("r{number}"), points, &self.logs)
+        // All of one length: no name is the beginning of another, by which connections and owners are looked for.
+        Replica::start(config, &format!("r{number:04}"), points, &self.logs)
     }
 
     fn config(&self, queues: QueueGeneration) -> Result<ProcessorConfig> {
