@@ -14,7 +14,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const TAIL_LINES: usize = 25;
 
 /// Where steps write their logs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     logs: PathBuf,
 }
@@ -32,11 +32,16 @@ impl Progress {
         Ok(Self { logs })
     }
 
-    /// Runs one step. It says what it does at the start, every 15 seconds, and at the end.
-    pub fn step<T>(&self, title: &str, name: &str, work: impl FnOnce(&Log) -> Result<T>) -> Result<T> {
+    /// A new log, for something that is no step: it says nothing of itself.
+    pub fn log(&self, name: &str) -> Result<Log> {
         let path = self.logs.join(format!("{name}.log"));
         File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
-        let log = Log { path };
+        Ok(Log { path })
+    }
+
+    /// Runs one step. It says what it does at the start, every 15 seconds, and at the end.
+    pub fn step<T>(&self, title: &str, name: &str, work: impl FnOnce(&Log) -> Result<T>) -> Result<T> {
+        let log = self.log(name)?;
         println!("==> {title} (log: {})", log.path.display());
         let started = Instant::now();
         let (finished, ticks) = mpsc::channel::<()>();

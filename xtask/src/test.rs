@@ -51,6 +51,9 @@ const CHART_VARIANTS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What only tests switch on: without it the kill matrix does not exist. Clippy has it too, or would not see those tests.
+const FEATURES: &str = "processor/fault-points";
+
 const FAILURE_LINES: usize = 150;
 
 struct Suite {
@@ -140,6 +143,8 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
             "--workspace",
             "--all-targets",
             "--locked",
+            "--features",
+            FEATURES,
             "--",
             "-D",
             "warnings",
@@ -211,6 +216,8 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                     "e2e",
                     "--locked",
                     "--no-fail-fast",
+                    "--features",
+                    FEATURES,
                 ])
                 .args(targets)
                 .envs(environment.iter().map(|(name, value)| (name, value))),

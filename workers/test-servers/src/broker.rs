@@ -6,6 +6,8 @@ use anyhow::{Context as _, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::Addresses;
+
 /// An empty virtual host in the test server, with the server's management API beside it.
 #[derive(Clone, Debug)]
 pub struct TestBroker {
@@ -25,14 +27,22 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// Makes one.
+    /// Makes one in the server that all tests share.
     ///
     /// # Errors
     /// When the environment does not say where the server is, or it does not answer.
     pub async fn create() -> anyhow::Result<Self> {
+        Self::create_at(&Addresses::shared()).await
+    }
+
+    /// Makes one in the server named.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn create_at(addresses: &Addresses) -> anyhow::Result<Self> {
         // Another test of this process may have been first; either way there is a provider.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let amqp = crate::variable("STOCKFEED_TEST_AMQP")?;
+        let amqp = addresses.value("STOCKFEED_TEST_AMQP")?;
         let address = amqp
             .rsplit('@')
             .next()
@@ -45,10 +55,10 @@ impl TestBroker {
         let broker = Self {
             host: host.to_owned(),
             port: port.parse().context("STOCKFEED_TEST_AMQP has no port")?,
-            username: crate::variable("STOCKFEED_TEST_RABBITMQ_USER")?,
-            password: crate::variable("STOCKFEED_TEST_RABBITMQ_PASSWORD")?,
+            username: addresses.value("STOCKFEED_TEST_RABBITMQ_USER")?,
+            password: addresses.value("STOCKFEED_TEST_RABBITMQ_PASSWORD")?,
             vhost: crate::unique(),
-            management: crate::variable("STOCKFEED_TEST_RABBITMQ_MANAGEMENT")?,
+            management: addresses.value("STOCKFEED_TEST_RABBITMQ_MANAGEMENT")?,
             client: reqwest::Client::new(),
         };
         broker
@@ -120,12 +130,26 @@ impl TestBroker {
     /// # Errors
     /// When the management API refuses.
     pub async fn close_connections(&self) -> anyhow::Result<usize> {
+        self.close_connections_of("").await
+    }
+
+    /// Closes the connections whose name, as the client gave it, contains a text. Returns how many.
+    ///
+    /// # Errors
+    /// When the management API refuses.
+    pub async fn close_connections_of(&self, client: &str) -> anyhow::Result<usize> {
         let path = format!("vhosts/{}/connections", self.vhost);
         let connections = self.management(Method::GET, &path, None).await?;
         let names: Vec<_> = connections
             .as_array()
             .into_iter()
             .flatten()
+            .filter(|one| {
+                client.is_empty()
+                    || one["client_properties"]["connection_name"]
+                        .as_str()
+                        .is_some_and(|name| name.contains(client))
+            })
             .filter_map(|one| one["name"].as_str())
             .collect();
         for name in &names {

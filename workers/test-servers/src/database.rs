@@ -5,6 +5,8 @@ use std::{fs, str::FromStr as _};
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 
+use crate::Addresses;
+
 /// An empty database in the test server. It goes when the server goes.
 #[derive(Clone, Debug)]
 pub struct TestDatabase {
@@ -15,12 +17,20 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes one.
+    /// Makes one in the server that all tests share.
     ///
     /// # Errors
     /// When the environment does not say where the server is, or it does not answer.
     pub async fn create() -> anyhow::Result<Self> {
-        let url = crate::variable("STOCKFEED_TEST_POSTGRES")?;
+        Self::create_at(&Addresses::shared()).await
+    }
+
+    /// Makes one in the server named.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn create_at(addresses: &Addresses) -> anyhow::Result<Self> {
+        let url = addresses.value("STOCKFEED_TEST_POSTGRES")?;
         let options =
             PgConnectOptions::from_str(&url).context("STOCKFEED_TEST_POSTGRES is not a PostgreSQL URL")?;
         let mut connection = PgConnection::connect_with(&options)

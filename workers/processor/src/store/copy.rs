@@ -22,7 +22,7 @@ const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 /// Microseconds from 1970 to 2000, which PostgreSQL counts from.
 const EPOCH_OFFSET: i64 = 946_684_800_000_000;
 
-/// Sent at once; a batch of 4 MiB of JSON is a few such pieces.
+/// Sent at once; a batch of 2 MiB of JSON is a few such pieces.
 const PIECE: usize = 1024 * 1024;
 
 /// Sends rows that [`row`] wrote.
