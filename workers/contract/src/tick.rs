@@ -12,7 +12,7 @@ use crate::{event_time::EventTime, price::Price, symbol::Symbol};
 
 mod decode;
 
-pub use decode::{Entry, TickRef, decode};
+pub use decode::{Entry, TickRef, decode, raw_entries};
 
 /// The AMQP property `type`.
 pub const MESSAGE_TYPE: &str = "stockfeed.ticks.v1";

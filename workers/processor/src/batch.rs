@@ -80,6 +80,7 @@ impl Batch {
             return;
         }
         let decoded = decode::decode(rules, Scope::Partition, &header, &delivery.data, now);
+        let heartbeat = heartbeat.filter(|_| !decoded.whole);
         let newest = self.fold(state, identity, decoded, Lateness::Judged);
         state.settle(identity, newest, heartbeat, &mut self.effects);
         self.publishers
@@ -159,7 +160,11 @@ impl Batch {
         decoded: Decoded<'_>,
         lateness: Lateness,
     ) -> Option<EventTime> {
-        let Decoded { ticks, refused } = decoded;
+        let Decoded {
+            ticks,
+            refused,
+            whole: _,
+        } = decoded;
         let mut newest = None;
         for (place, symbol, tick) in &ticks {
             let quote = Quote {

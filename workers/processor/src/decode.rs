@@ -66,6 +66,8 @@ pub struct Decoded<'a> {
     pub ticks: Vec<(u32, SymbolId, TickRef<'a>)>,
     /// For quarantine.
     pub refused: Vec<Refused>,
+    /// Whether the message is refused as a whole: then its promise is worth nothing either.
+    pub whole: bool,
 }
 
 impl Rules {
@@ -178,6 +180,7 @@ pub fn decode<'a>(
             why,
             raw: body.to_vec(),
         }],
+        whole: true,
     };
     if let Some(why) = &header.refused {
         return whole(why.clone());
@@ -193,7 +196,10 @@ pub fn decode<'a>(
     let mut decoded = Decoded {
         ticks: Vec::with_capacity(entries.len()),
         refused: Vec::new(),
+        whole: false,
     };
+    // Looked up when the first tick is refused by a rule, which is seldom.
+    let mut raw_entries = Vec::new();
     for (place, entry) in (0..).zip(entries) {
         let (why, raw) = match entry {
             Ok(tick) => match rules.check(scope, &tick, now) {
@@ -201,17 +207,16 @@ pub fn decode<'a>(
                     decoded.ticks.push((place, id, tick));
                     continue;
                 }
-                // A tick that was decoded can be written again, and means the same.
-                Err(why) => (
-                    why,
-                    tick.to_tick().map_or_else(
-                        |_| body.to_vec(),
-                        |tick| tick::encode(std::slice::from_ref(&tick)),
-                    ),
-                ),
+                Err(why) => {
+                    if raw_entries.is_empty() {
+                        raw_entries = tick::raw_entries(body);
+                    }
+                    (why, raw_entries.get(place as usize).copied())
+                }
             },
-            Err((why, raw)) => (why, raw.as_bytes().to_vec()),
+            Err((why, raw)) => (why, Some(raw)),
         };
+        let raw = raw.map_or(body, str::as_bytes).to_vec();
         decoded.refused.push(Refused { why, raw });
     }
     decoded

@@ -71,6 +71,16 @@ pub fn decode(body: &[u8]) -> Result<Vec<Entry<'_>>, Rejected> {
     Ok(vec![decode_one(entry.get())])
 }
 
+/// The entries of a body as they stand in it, in its order; empty for a body that [`decode`] refuses.
+#[must_use]
+pub fn raw_entries(body: &[u8]) -> Vec<&str> {
+    if let Ok(entries) = serde_json::from_slice::<Vec<&RawValue>>(body) {
+        return entries.into_iter().map(RawValue::get).collect();
+    }
+    let entry = serde_json::from_slice::<&RawValue>(body);
+    entry.map(RawValue::get).into_iter().collect()
+}
+
 fn undecodable(error: &dyn std::fmt::Display) -> Rejected {
     Rejected::new(RejectReason::Undecodable, error.to_string())
 }

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -90,16 +90,6 @@ const POINTS: [(&str, u32); 8] = [
 
 /// A replica whose fault point is not reached, because it was given no partition, is not waited for longer.
 const STRIKES_WITHIN: Duration = Duration::from_secs(6);
-/// How soon a frozen replica's partitions have another owner, unless a transaction that it left open holds their rows.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
-
-/// Ends the sessions that others wait for and that say nothing.
-const END_HOLDERS: &str = "
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity holding
-    WHERE wait_event = 'ClientRead' AND EXISTS (
-        SELECT FROM pg_stat_activity waiting WHERE holding.pid = ANY(pg_blocking_pids(waiting.pid))
-    )";
-
 /// How often each fault struck.
 #[derive(Debug, Default)]
 pub struct Counts(Mutex<BTreeMap<Fault, u64>>);
@@ -131,8 +121,6 @@ pub struct Chaos {
     pub servers: OwnServers,
     pub feed: Feed,
     pub counts: Counts,
-    /// Freezes within a transaction, after which nobody could take over until its session was ended.
-    pub held_up: AtomicU64,
     proxy: Proxy,
     proxied: TempDir,
     logs: PathBuf,
@@ -147,7 +135,6 @@ impl Chaos {
             servers,
             feed,
             counts: Counts::default(),
-            held_up: AtomicU64::new(0),
             proxy,
             logs,
             replicas: AtomicU64::new(0),
@@ -257,19 +244,13 @@ impl Chaos {
         if tokio::time::timeout(STRIKES_WITHIN, active).await.is_err() {
             return self.drain(replica, false).await;
         }
+        // Within a transaction, very likely: whoever takes over has to end its session as well as its consumer.
         replica.signal("STOP").await?;
         let client = format!("processor {}", replica.instance);
-        let since = Instant::now();
-        let mut held_up = 0;
         let taken_over = async {
             while self.owns(&own).await != Some(0) {
                 // Again and again: the broker may be down, or not list the connection yet.
                 drop(self.feed.broker.close_connections_of(&client).await);
-                if since.elapsed() > TAKEN_OVER_WITHIN {
-                    // It was frozen within a transaction, which holds the partition's row: whoever claims it waits. The database
-                    // ends such a session when it has been idle for long; that would take too long here, so it is ended now.
-                    held_up += self.feed.number(END_HOLDERS).await.unwrap_or_default();
-                }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
@@ -282,13 +263,6 @@ impl Chaos {
                 replica.signal("CONT").await?;
                 return self.drain(replica, false).await;
             }
-        }
-        if held_up > 0 {
-            self.held_up.fetch_add(1, Ordering::Relaxed);
-            println!(
-                "{} was frozen within a transaction and held up whoever took over",
-                replica.instance
-            );
         }
         self.counts.add(Fault::Freeze, 1);
         replica.signal("CONT").await?;

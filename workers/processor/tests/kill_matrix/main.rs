@@ -19,7 +19,7 @@ mod script;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -208,10 +208,6 @@ fn report(chaos: &Chaos, script: &Script, seed: u64, duration: Duration) {
     for (fault, times) in chaos.counts.by_kind() {
         println!("{times:>6} {fault}");
     }
-    println!(
-        "{:>6} of the frozen ones held up whoever took over",
-        chaos.held_up.load(Ordering::Relaxed)
-    );
 }
 
 /// From the environment, or the clock.
