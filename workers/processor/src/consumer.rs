@@ -188,6 +188,10 @@ impl Task<'_> {
     async fn fill(&mut self) -> Result<Filled, Error> {
         let linger = self.context.config.batch.linger;
         let shutdown = self.context.shutdown.clone();
+        // Under load there is always a batch that is due.
+        if shutdown.is_cancelled() {
+            return Ok(Filled::Shutdown);
+        }
         if self.intake.batch.is_empty() {
             self.intake.activity.enter(Phase::Idle);
             let wake = self.wake();

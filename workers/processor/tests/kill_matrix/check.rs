@@ -18,7 +18,7 @@ pub const AUDIT: &str = "
     CREATE TABLE audit (generation integer, partition integer, version bigint, owner text);
     CREATE FUNCTION note_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
     $$ BEGIN INSERT INTO audit VALUES (NEW.generation, NEW.partition, NEW.version, NEW.owner); RETURN NULL; END $$;
-    CREATE TRIGGER audit AFTER INSERT OR UPDATE ON partitions FOR EACH ROW EXECUTE FUNCTION note_version()";
+    CREATE TRIGGER audit AFTER INSERT OR UPDATE OF version ON partitions FOR EACH ROW EXECUTE FUNCTION note_version()";
 
 /// Fails with all differences there are.
 pub async fn check(feed: &Feed, expected: &Expected) -> Result<()> {
