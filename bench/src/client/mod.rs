@@ -24,7 +24,7 @@ use lapin::{
 };
 use serde::{Deserialize, Serialize};
 use service::credentials::{BrokerCredentials, DatabaseCredentials};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 
 use crate::copy::Format;
@@ -163,7 +163,7 @@ impl Places {
         let credentials = DatabaseCredentials::read(&self.database_directory)?;
         let options = service::postgres::options(&credentials, "stockfeed benchmark")
             .options([("search_path", self.feed.schema())]);
-        Ok(PgConnection::connect_with(&options).await?)
+        Ok(service::postgres::connect(options).await?)
     }
 }
 

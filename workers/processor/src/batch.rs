@@ -137,9 +137,13 @@ impl Batch {
         self.messages == 0 && self.publishers.is_empty() && self.released.is_empty()
     }
 
-    /// Closes the batch. Empty afterwards.
-    pub fn seal(&mut self, state: &PartitionState) -> Change {
-        let batch = std::mem::take(self);
+    /// Closes the batch. Empty afterwards; its rows go into `rows`, an empty buffer that was used before.
+    pub fn seal(&mut self, state: &PartitionState, rows: Vec<u8>) -> Change {
+        let next = Self {
+            rows,
+            ..Self::default()
+        };
+        let batch = std::mem::replace(self, next);
         let sequences = batch.publishers.iter().filter_map(|publisher| {
             let sequences = state.sequences(publisher)?;
             Some((*publisher, sequences.clone()))

@@ -91,11 +91,11 @@ impl<'a> Committer<'a> {
         }
     }
 
-    /// Commits a change, however many attempts that takes.
+    /// Commits a change, however many attempts that takes. Returns the buffer of its rows, empty, for the next one.
     ///
     /// # Errors
     /// When the partition is lost, or shutdown has waited long enough.
-    pub async fn commit(&mut self, change: Change) -> Result<(), Error> {
+    pub async fn commit(&mut self, change: Change) -> Result<Vec<u8>, Error> {
         let started = Instant::now();
         let mut pause = RETRY.0;
         while let Err(error) = self.store.commit(&change).await {
@@ -112,7 +112,9 @@ impl<'a> Committer<'a> {
             }
         }
         self.committed(&change, started.elapsed());
-        Ok(())
+        let mut rows = change.batch.rows;
+        rows.clear();
+        Ok(rows)
     }
 
     /// Says to the next owner that this one ends.

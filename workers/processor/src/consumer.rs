@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     activity::{Activity, Phase},
-    batch::Batch,
+    batch::{Batch, Change},
     board::{self, Board},
     committer::{self, Committer},
     decode::Rules,
@@ -33,12 +33,15 @@ use crate::{
 /// While a batch commits, how often to look what was delivered meanwhile. To be woken for each delivery would cost more than
 /// decoding it.
 const LOOK: Duration = Duration::from_millis(1);
-/// Deliveries that are taken in at one go. In between the commit that is under way gets its turn.
+/// Deliveries that are taken in at one go while a batch commits. In between the commit gets its turn.
 const STRIDE: usize = 200;
-/// A batch of so many messages after its linger comes of a feed in a hurry, or of a backlog…
-const CALM: usize = 100;
-/// …and may take so many times the linger: what a commit costs beside its rows is then shared by more of them.
-const HURRIED: u32 = 8;
+/// With so many messages in a batch after its linger the feed is in a hurry, and the batch may take so many times the linger:
+/// what a commit costs beside its rows is then shared by more of them.
+const CALM: usize = 50;
+const HURRIED: u32 = 5;
+/// With so many it is behind. They have waited for long, and a fuller batch is what lets it catch up.
+const BACKLOG: usize = 1_000;
+const BEHIND: u32 = 40;
 /// How often to look for rows of quarantine that somebody released.
 const RELEASE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -124,6 +127,7 @@ pub async fn consume(
             rules,
             state: None,
             batch: Batch::default(),
+            spare: Vec::new(),
             subscription,
             activity: activity.clone(),
             limit: usize::from(config.batch.max_messages),
@@ -156,6 +160,9 @@ struct Intake<'a> {
     /// for a partition must not take it from its owner.
     state: Option<PartitionState>,
     batch: Batch,
+    /// The buffer of the last committed batch's rows: to give megabytes back and take them anew each time is what would make
+    /// the memory grow.
+    spare: Vec<u8>,
     subscription: Subscription<'a>,
     activity: Activity,
     limit: usize,
@@ -208,11 +215,11 @@ impl Task<'_> {
             }
             self.intake.take(&delivery);
         }
-        while !self.intake.take_what_is_there()? {
-            let patience = if self.intake.batch.messages < CALM {
-                linger
-            } else {
-                linger * HURRIED
+        while !self.intake.take_what_is_there(usize::MAX)? {
+            let patience = match self.intake.batch.messages {
+                0..CALM => linger,
+                CALM..BACKLOG => linger * HURRIED,
+                _ => linger * BEHIND,
             };
             let due = self.intake.batch.since.map(|since| since + patience);
             if due.is_none_or(|due| due <= Instant::now()) {
@@ -238,15 +245,9 @@ impl Task<'_> {
 
     /// Commits the batch and acknowledges it. The next one is taken in meanwhile.
     async fn commit(&mut self) -> Result<(), Error> {
-        let Intake {
-            state: Some(state),
-            batch,
-            ..
-        } = &mut self.intake
-        else {
+        let Some(change) = self.intake.seal() else {
             return Ok(());
         };
-        let change = batch.seal(state);
         let (messages, bytes, tag) = (change.batch.messages, change.batch.bytes, change.batch.last_tag);
         let committed = {
             let receiving = self.intake.keep_taking();
@@ -257,7 +258,7 @@ impl Task<'_> {
             }
         };
         self.intake.activity.enter(Phase::Busy);
-        self.of_committer(committed)?;
+        self.intake.spare = self.of_committer(committed)?;
         if messages > 0 {
             fault::point!("before_ack");
             self.intake.subscription.acknowledge(tag).await?;
@@ -373,18 +374,12 @@ impl Task<'_> {
 
     /// Commits and acknowledges, with nothing being taken in beside.
     async fn commit_last(&mut self) -> Result<(), Error> {
-        let Intake {
-            state: Some(state),
-            batch,
-            ..
-        } = &mut self.intake
-        else {
+        let Some(change) = self.intake.seal() else {
             return Ok(());
         };
-        let change = batch.seal(state);
         let (messages, tag) = (change.batch.messages, change.batch.last_tag);
         let committed = self.committer.commit(change).await;
-        self.of_committer(committed)?;
+        self.intake.spare = self.of_committer(committed)?;
         if messages > 0 {
             fault::point!("before_ack");
             self.intake.subscription.acknowledge(tag).await?;
@@ -399,6 +394,12 @@ impl Task<'_> {
 }
 
 impl Intake<'_> {
+    /// Closes the batch; `None` before the partition is claimed.
+    fn seal(&mut self) -> Option<Change> {
+        let rows = std::mem::take(&mut self.spare);
+        self.state.as_ref().map(|state| self.batch.seal(state, rows))
+    }
+
     fn take(&mut self, delivery: &Delivery) {
         fault::point!("before_decode");
         let now: EventTime = service::clock::event_time();
@@ -411,9 +412,9 @@ impl Intake<'_> {
         self.batch.messages >= self.limit || self.batch.bytes >= self.size_limit
     }
 
-    /// Takes in what is there, up to a stride. Returns whether the batch is full.
-    fn take_what_is_there(&mut self) -> Result<bool, Error> {
-        for _ in 0..STRIDE {
+    /// Takes in what is there, at most so many. Returns whether the batch is full.
+    fn take_what_is_there(&mut self, most: usize) -> Result<bool, Error> {
+        for _ in 0..most {
             if self.is_full() {
                 return Ok(true);
             }
@@ -429,7 +430,7 @@ impl Intake<'_> {
     async fn keep_taking(&mut self) -> Error {
         loop {
             let before = self.batch.messages;
-            match self.take_what_is_there() {
+            match self.take_what_is_there(STRIDE) {
                 Ok(true) => self.activity.enter(Phase::Backpressured),
                 Ok(false) => {}
                 // What is being committed may well succeed, and is known to have when it is delivered again.

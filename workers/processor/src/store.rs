@@ -32,6 +32,7 @@ use crate::{
     fault,
 };
 
+mod binary;
 mod candles;
 mod copy;
 mod ownership;

@@ -366,7 +366,7 @@ mod tests {
             messages: 10_000,
         };
         assert_eq!(budget.prefetch(120), 10_000);
-        assert_eq!(budget.prefetch(12_000), 681);
+        assert_eq!(budget.prefetch(12_000), 682);
         assert_eq!(budget.prefetch(1 << 20), 7);
         assert_eq!(budget.prefetch(100 << 20), 1);
     }

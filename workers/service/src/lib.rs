@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod http;
 pub mod metrics;
 pub mod postgres;
+mod relay;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

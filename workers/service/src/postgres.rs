@@ -7,6 +7,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 
 use crate::credentials::{DatabaseCredentials, SslMode};
 
+pub use crate::relay::connect;
+
 /// How long a connection may take to be there.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 

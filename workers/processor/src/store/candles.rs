@@ -8,20 +8,17 @@ use engine::{
 use snafu::ResultExt;
 use sqlx::PgConnection;
 
-use super::{DatabaseSnafu, Error};
+use super::{
+    DatabaseSnafu, Error,
+    binary::{Day, Moment, Numeric},
+};
 
 const MERGE: &str = "
     INSERT INTO candle_state AS stored (symbol, width, window_start, window_end, session_day, open, high, low, close,
         first_key, last_key, volume_total, volume_key, tick_count, price_sum, price_square_sum, revision, is_final)
-    SELECT symbol, width, timestamptz 'epoch' + window_start * interval '1 microsecond',
-           timestamptz 'epoch' + window_end * interval '1 microsecond', session_day::date, open::numeric, high::numeric,
-           low::numeric, close::numeric, first_key, last_key, volume_total, volume_key, tick_count, price_sum::numeric,
-           price_square_sum::numeric, revision, is_final
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::text[], $10::bytea[], $11::bytea[], $12::bigint[], $13::bytea[], $14::bigint[], $15::text[],
-                $16::text[], $17::bigint[], $18::boolean[])
-         AS part (symbol, width, window_start, window_end, session_day, open, high, low, close, first_key, last_key,
-                  volume_total, volume_key, tick_count, price_sum, price_square_sum, revision, is_final)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::date[], $6::numeric[],
+                $7::numeric[], $8::numeric[], $9::numeric[], $10::bytea[], $11::bytea[], $12::bigint[], $13::bytea[],
+                $14::bigint[], $15::numeric[], $16::numeric[], $17::bigint[], $18::boolean[])
     ON CONFLICT (symbol, width, window_start) DO UPDATE SET
         open = CASE WHEN (excluded.first_key, excluded.open) < (stored.first_key, stored.open) THEN excluded.open ELSE stored.open END,
         first_key = least(stored.first_key, excluded.first_key),
@@ -55,13 +52,13 @@ pub(super) async fn merge(
     sqlx::query(MERGE)
         .bind(candles.iter().map(|(key, _)| name(key)).collect::<Vec<_>>())
         .bind(column(&candles, |key, _| key.width.label()))
-        .bind(column(&candles, |_, part| part.window.start.as_microseconds()))
-        .bind(column(&candles, |_, part| part.window.end.as_microseconds()))
-        .bind(column(&candles, |_, part| part.window.session_day.to_string()))
-        .bind(column(&candles, |_, part| price(part.open)))
-        .bind(column(&candles, |_, part| price(part.high)))
-        .bind(column(&candles, |_, part| price(part.low)))
-        .bind(column(&candles, |_, part| price(part.close)))
+        .bind(column(&candles, |_, part| Moment::from(part.window.start)))
+        .bind(column(&candles, |_, part| Moment::from(part.window.end)))
+        .bind(column(&candles, |_, part| Day::from(part.window.session_day)))
+        .bind(column(&candles, |_, part| Numeric::of_units(part.open)))
+        .bind(column(&candles, |_, part| Numeric::of_units(part.high)))
+        .bind(column(&candles, |_, part| Numeric::of_units(part.low)))
+        .bind(column(&candles, |_, part| Numeric::of_units(part.close)))
         .bind(column(&candles, |_, part| part.first_key.as_bytes().to_vec()))
         .bind(column(&candles, |_, part| part.last_key.as_bytes().to_vec()))
         .bind(column(&candles, |_, part| part.volume.map(|volume| volume.total)))
@@ -69,10 +66,9 @@ pub(super) async fn merge(
             part.volume.map(|volume| volume.key.as_bytes().to_vec())
         }))
         .bind(column(&candles, |_, part| part.tick_count))
-        .bind(column(&candles, |_, part| price(part.price_sum)))
+        .bind(column(&candles, |_, part| Numeric::of_units(part.price_sum)))
         .bind(column(&candles, |_, part| {
-            let (whole, fraction) = part.price_square_sum.parts();
-            fixed_point(whole, fraction, 20)
+            Numeric::of_parts(part.price_square_sum.parts())
         }))
         .bind(column(&candles, |_, part| part.revisions))
         .bind(
@@ -109,35 +105,4 @@ pub(super) async fn finalize(
     .await
     .context(DatabaseSnafu { action: "mark candles final" })?;
     Ok(())
-}
-
-/// A price, or a sum of prices, in units of 10^-10, as decimal text.
-fn price(units: i128) -> String {
-    const ONE: i128 = 10_i128.pow(10);
-    fixed_point(units / ONE, units % ONE, 10)
-}
-
-/// A positive number of whole units and of 10^-`scale`, as decimal text.
-fn fixed_point(whole: i128, fraction: i128, scale: usize) -> String {
-    let digits = format!("{fraction:0>scale$}");
-    match digits.trim_end_matches('0') {
-        "" => whole.to_string(),
-        digits => format!("{whole}.{digits}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{fixed_point, price};
-
-    #[test]
-    fn fixed_point_is_exact() {
-        assert_eq!(price(2_281_200_000_000), "228.12");
-        assert_eq!(price(1), "0.0000000001");
-        assert_eq!(price(30_000_000_000), "3");
-        assert_eq!(
-            fixed_point(10_i128.pow(25), 10, 20),
-            "10000000000000000000000000.0000000000000000001"
-        );
-    }
 }

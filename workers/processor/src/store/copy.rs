@@ -1,15 +1,14 @@
 //! Raw ticks by COPY, in its binary format: the server parses no text. Rows are written as ticks are decoded, so that a
 //! batch is one run of bytes.
 //!
-//! Format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4>. Of the types: `numeric_recv`,
-//! `timestamptz_recv` and `int8recv` of PostgreSQL's source.
+//! Format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4>.
 
 use contract::{event_time::EventTime, price::Price, tick::TickRef};
 use rust_decimal::Decimal;
 use snafu::ResultExt;
 use sqlx::PgConnection;
 
-use super::{DatabaseSnafu, Error};
+use super::{DatabaseSnafu, Error, binary};
 
 const COPY: &str = r#"COPY stock_data (symbol, price, change, change_percentage, volume, market_cap, open_price, high_price,
     low_price, previous_close, exchange, company_name, "timestamp") FROM STDIN (FORMAT binary)"#;
@@ -19,11 +18,8 @@ const COLUMNS: i16 = 13;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
-/// Microseconds from 1970 to 2000, which PostgreSQL counts from.
-const EPOCH_OFFSET: i64 = 946_684_800_000_000;
-
-/// Sent at once; a batch of 2 MiB of JSON is a few such pieces.
-const PIECE: usize = 1024 * 1024;
+/// Sent at once: sqlx copies a piece into a buffer that it keeps.
+const PIECE: usize = 128 * 1024;
 
 /// Sends rows that [`row`] wrote.
 pub(super) async fn send(connection: &mut PgConnection, rows: &[u8]) -> Result<(), Error> {
@@ -94,7 +90,7 @@ fn text(rows: &mut Vec<u8>, value: Option<&str>) {
 }
 
 fn time(rows: &mut Vec<u8>, time: EventTime) {
-    field(rows, &(time.as_microseconds() - EPOCH_OFFSET).to_be_bytes());
+    field(rows, &binary::moment(time).to_be_bytes());
 }
 
 fn price(rows: &mut Vec<u8>, price: Price) {
@@ -111,43 +107,13 @@ fn decimal(rows: &mut Vec<u8>, value: Option<Decimal>) {
     }
 }
 
-/// A number `mantissa` · 10^-`scale`: groups of four decimal digits, the weight of the first (as a power of 10,000), the
-/// sign, and how many decimals to show. The mantissa has at most 29 digits, so ten groups are enough with those that
-/// complete the fraction's last.
 fn numeric(rows: &mut Vec<u8>, mantissa: u128, scale: u32, negative: bool) {
-    const SIGN: u16 = 0x4000;
-    // The fraction's digits must fill whole groups.
-    let missing = (4 - scale % 4) % 4;
-    let fraction_groups = (scale + missing) / 4;
-    let mut groups = [0_u16; 10];
-    let mut count = 0;
-    let mut push = |group: u16| {
-        groups[count] = group;
-        count += 1;
-    };
-    let mut rest = mantissa * 10_u128.pow(missing);
-    while rest > u128::from(u64::MAX) {
-        push((rest % 10_000) as u16);
-        rest /= 10_000;
-    }
-    // Division of 128 bits is slow, and few numbers need it.
-    let mut rest = rest as u64;
-    while rest > 0 {
-        push((rest % 10_000) as u16);
-        rest /= 10_000;
-    }
-    let zeros = groups[..count].iter().take_while(|group| **group == 0).count();
-    let stored = count - zeros;
-    // Small by construction: at most ten groups, and a scale of at most 28.
-    let weight = count as i16 - fraction_groups as i16 - 1;
-    rows.extend_from_slice(&(8 + 2 * stored as i32).to_be_bytes());
-    rows.extend_from_slice(&(stored as i16).to_be_bytes());
-    rows.extend_from_slice(&(if stored == 0 { 0 } else { weight }).to_be_bytes());
-    rows.extend_from_slice(&(if negative && stored > 0 { SIGN } else { 0 }).to_be_bytes());
-    rows.extend_from_slice(&(scale as u16).to_be_bytes());
-    for group in groups[zeros..count].iter().rev() {
-        rows.extend_from_slice(&group.to_be_bytes());
-    }
+    let start = rows.len();
+    rows.extend_from_slice(&[0; 4]);
+    binary::numeric(rows, mantissa, scale, negative);
+    // Far below 2 GiB.
+    let length = (rows.len() - start - 4) as i32;
+    rows[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 #[cfg(test)]

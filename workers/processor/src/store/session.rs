@@ -2,7 +2,7 @@
 
 use service::credentials::DatabaseCredentials;
 use snafu::ResultExt;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{DatabaseSnafu, Error, TimeoutSnafu};
@@ -49,7 +49,7 @@ pub async fn connect(
     let action = "connect to the database";
     match tokio::time::timeout(
         service::postgres::ACQUIRE_TIMEOUT,
-        PgConnection::connect_with(&options),
+        service::postgres::connect(options),
     )
     .await
     {

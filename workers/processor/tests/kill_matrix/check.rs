@@ -176,6 +176,10 @@ async fn owners(feed: &Feed) -> Result<()> {
         let next = versions.entry(key).or_insert(0);
         ensure!(version == *next, "{key:?} has version {version}, not {next}");
         *next += 1;
+        if owner.is_empty() {
+            // Whoever had it let it go.
+            continue;
+        }
         let former = former.entry(key).or_default();
         if former.last() != Some(&owner) {
             ensure!(
