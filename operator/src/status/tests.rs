@@ -370,7 +370,7 @@ fn missing_messages_are_said_and_are_no_part_of_ready() {
         word(("True", reason::NO_GAPS))
     );
     let progress = all.database.progress.as_mut().unwrap();
-    (progress.gaps, progress.quarantined) = (12, 3);
+    (progress.gaps, progress.gaps_recent, progress.quarantined) = (14, 12, 3);
     let lacking = status(&all, Some(&complete), at(1));
     assert_eq!(
         truth(&lacking, ConditionType::DataComplete),
@@ -388,7 +388,7 @@ fn missing_messages_are_said_and_are_no_part_of_ready() {
     );
     assert_eq!(
         (lacking.missing_messages, lacking.quarantined),
-        (Some(12), Some(3))
+        (Some(14), Some(3))
     );
 
     // What was known is kept while the database cannot be asked: the same number afterwards is no news.
@@ -398,7 +398,7 @@ fn missing_messages_are_said_and_are_no_part_of_ready() {
         truth(&silent, ConditionType::DataComplete),
         word(("Unknown", reason::PENDING))
     );
-    assert_eq!(silent.missing_messages, Some(12));
+    assert_eq!(silent.missing_messages, Some(14));
 }
 
 #[test]

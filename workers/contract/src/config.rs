@@ -110,7 +110,8 @@ pub struct ProcessorConfig {
     pub listen: SocketAddr,
 }
 
-/// When a batch is committed: whichever limit is reached first.
+/// When a batch is committed: whichever limit is reached first. The partitions of a feed share the first two evenly, so a
+/// replica's memory does not depend on how many of them it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BatchConfig {

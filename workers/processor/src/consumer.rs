@@ -42,6 +42,9 @@ const HURRIED: u32 = 5;
 /// With so many it is behind. They have waited for long, and a fuller batch is what lets it catch up.
 const BACKLOG: usize = 1_000;
 const BEHIND: u32 = 40;
+/// How long nothing must come for a queue to be taken for empty at the end, and how long a drain waits for the broker at most.
+const QUIET: Duration = Duration::from_millis(200);
+const NARROWED_WITHIN: Duration = Duration::from_secs(5);
 /// How often to look for rows of quarantine that somebody released.
 const RELEASE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -111,10 +114,11 @@ pub async fn consume(
         settings,
         &context.instance,
     );
+    let share = Share::of(config);
     // Two batches: one that commits and one that fills.
     let budget = Budget {
-        bytes: config.batch.max_bytes as usize * 2,
-        messages: config.batch.max_messages.saturating_mul(2),
+        bytes: share.bytes * 2,
+        messages: u16::try_from(share.messages * 2).unwrap_or(u16::MAX),
     };
     let subscription = Subscription::begin(connection, &context.instance, id, queue.clone(), budget).await?;
     let _consuming = context.board.consuming();
@@ -130,8 +134,7 @@ pub async fn consume(
             spare: Vec::new(),
             subscription,
             activity: activity.clone(),
-            limit: usize::from(config.batch.max_messages),
-            size_limit: config.batch.max_bytes as usize,
+            share,
         },
         committer: Committer::new(context, id, store, activity),
         next_release: Instant::now(),
@@ -165,8 +168,34 @@ struct Intake<'a> {
     spare: Vec<u8>,
     subscription: Subscription<'a>,
     activity: Activity,
-    limit: usize,
-    size_limit: usize,
+    share: Share,
+}
+
+/// The size of one partition's batches. All partitions of a replica share what the configuration allows: how many it will be
+/// given nobody knows, and its memory is to stay the same.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Share {
+    /// Less than this would make commits that are mostly overhead.
+    const LEAST: Self = Self {
+        messages: 100,
+        bytes: 64 * 1024,
+    };
+
+    fn of(config: &ProcessorConfig) -> Self {
+        let partitions = config.queues.iter().map(|queues| usize::from(queues.partitions));
+        let partitions = partitions.sum::<usize>().max(1);
+        let (messages, bytes) = (config.batch.max_messages, config.batch.max_bytes);
+        let most = (usize::from(messages), bytes as usize);
+        Self {
+            messages: (most.0 / partitions).max(Self::LEAST.messages).min(most.0),
+            bytes: (most.1 / partitions).max(Self::LEAST.bytes).min(most.1),
+        }
+    }
 }
 
 /// Why a batch is not waited for any longer.
@@ -341,16 +370,21 @@ impl Task<'_> {
         self.commit().await
     }
 
-    /// Ends without a message being delivered twice: says that it ends, stops deliveries, commits and acknowledges what was
-    /// delivered, and lets the partition go.
+    /// Ends without a message being delivered twice: says that it ends, lets deliveries run dry, stops them, commits and
+    /// acknowledges what was delivered, and lets the partition go.
     async fn drain(&mut self) -> Result<(), Error> {
         if self.intake.state.is_none() {
             // Nothing was ever delivered to this replica.
             return Ok(());
         }
-        if let Err(error) = self.committer.announce_drain().await {
-            // Then the next owner does not wait, and gets delivered again what is not acknowledged by then.
-            warn!(partition = %board::label(self.id), error = %error, "Could not announce the end to the next owner");
+        match self.committer.announce_drain().await {
+            Ok(()) => self.narrow().await?,
+            // Then the next owner does not wait, and gets delivered again what is not acknowledged by then. Perhaps there is one
+            // already, and nothing to hand over.
+            Err(error) => {
+                let error = board::chain(&error).collect::<Vec<_>>().join(": ");
+                warn!(partition = %board::label(self.id), error, "Could not announce the end to the next owner");
+            }
         }
         self.intake.subscription.cancel().await?;
         loop {
@@ -370,6 +404,24 @@ impl Task<'_> {
         }
         let released = self.committer.release().await;
         self.of_committer(released)
+    }
+
+    /// Goes on until nothing is on its way to this replica but what it holds: one message, or none where none comes.
+    async fn narrow(&mut self) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + NARROWED_WITHIN;
+        while !self.intake.subscription.is_narrow() {
+            self.intake.take_what_is_there(usize::MAX)?;
+            if !self.intake.batch.is_empty() {
+                self.commit_last().await?;
+            }
+            self.intake.subscription.narrow().await?;
+            let quiet = deadline.min(tokio::time::Instant::now() + QUIET);
+            match tokio::time::timeout_at(quiet, self.intake.subscription.next()).await {
+                Ok(delivery) => self.intake.take(&delivery?),
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Commits and acknowledges, with nothing being taken in beside.
@@ -409,7 +461,7 @@ impl Intake<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.messages >= self.limit || self.batch.bytes >= self.size_limit
+        self.batch.messages >= self.share.messages || self.batch.bytes >= self.share.bytes
     }
 
     /// Takes in what is there, at most so many. Returns whether the batch is full.

@@ -84,6 +84,8 @@ struct Leg {
     delivered: u64,
     /// The last one that was acknowledged.
     acknowledged: u64,
+    /// Whether it is the last one, which is given one message at a time.
+    narrow: bool,
 }
 
 impl<'a> Subscription<'a> {
@@ -208,7 +210,8 @@ impl<'a> Subscription<'a> {
         // Half of it was in use: more would be put to use as well.
         let grow = wanted / 2 >= has && (messages as u64 + held) * 2 >= u64::from(has);
         let shrink = wanted <= has / 2;
-        if self.upcoming.is_some() || !(grow || shrink) || self.changes + 1 >= CHANGES {
+        // One more is left for the end.
+        if self.upcoming.is_some() || !(grow || shrink) || self.changes + 2 >= CHANGES {
             return Ok(());
         }
         self.changes += 1;
@@ -228,6 +231,39 @@ impl<'a> Subscription<'a> {
     #[must_use]
     pub const fn prefetch(&self) -> u16 {
         self.current.prefetch
+    }
+
+    /// Begins to end: a second consumer joins that is given one message at a time. Once that is the active one and holds its
+    /// message, nothing is on its way to this replica any more. A consumer that is simply cancelled may have been sent something
+    /// that arrives after the cancellation, belongs to nobody then, and is delivered to the next owner after newer messages.
+    ///
+    /// Call it until [`Subscription::is_narrow`]: a change of the prefetch that is under way comes first.
+    ///
+    /// # Errors
+    /// When the broker refuses or the connection is lost.
+    pub async fn narrow(&mut self) -> Result<(), Error> {
+        if self.upcoming.is_some() || self.is_narrow() {
+            return Ok(());
+        }
+        self.changes += 1;
+        let mut leg = Leg::begin(
+            self.connection,
+            self.instance,
+            self.id,
+            &self.queue,
+            1,
+            self.changes,
+        )
+        .await?;
+        leg.narrow = true;
+        self.upcoming = Some(leg);
+        Ok(())
+    }
+
+    /// Whether the active consumer is the one that is given one message at a time.
+    #[must_use]
+    pub const fn is_narrow(&self) -> bool {
+        self.current.narrow
     }
 
     /// Tells the broker to deliver no more. What it has delivered is still there: see [`Subscription::rest`].
@@ -329,6 +365,7 @@ impl Leg {
             prefetch,
             delivered: 0,
             acknowledged: 0,
+            narrow: false,
         })
     }
 

@@ -36,10 +36,13 @@ impl Store {
         let action = "claim the partition";
         let mut connection = self.connect().await?;
         // A new generation goes on where the one before it stood: its symbols' watermarks are at least the lowest there.
+        // A row that is there must not be tried: the server would wait for whoever is changing it, and that may be the owner who is
+        // stuck.
         sqlx::query(
             "INSERT INTO partitions (generation, partition, watermark)
              SELECT $1, $2, (SELECT min(earlier.watermark) FROM partitions earlier
                              WHERE earlier.generation = (SELECT max(generation) FROM partitions WHERE generation < $1))
+             WHERE NOT EXISTS (SELECT FROM partitions WHERE generation = $1 AND partition = $2)
              ON CONFLICT DO NOTHING",
         )
         .bind(generation)
