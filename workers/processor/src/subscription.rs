@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::store::PartitionId;
 
 /// What a consumer is given before the size of its messages is known.
-const FIRST_PREFETCH: u16 = 128;
+const FIRST_PREFETCH: u16 = 64;
 /// What a delivery takes beside its body, in bytes: its properties, and the client's bookkeeping.
 const OVERHEAD: usize = 300;
 /// Priorities of one replica for one queue: each change of the prefetch takes the next.

@@ -62,7 +62,7 @@ async fn the_prefetch_follows_the_size_of_messages_without_a_redelivery() -> Res
     harness.config.batch.max_messages = 1_000;
     harness.config.batch.max_bytes = 1 << 20;
     let publisher = Uuid::now_v7();
-    // Small messages wait: the first prefetch is 128, twice a batch is 2,000.
+    // Small messages wait: the first prefetch is 64, twice a batch is 2,000.
     publish(&harness, publisher, 1..=2_000).await?;
     let processor = harness.start("a");
     harness.until("SELECT count(*) FROM stock_data", "2000").await?;

@@ -23,8 +23,10 @@ use load::Load;
 use test_servers::{OwnServers, Server};
 use tokio::sync::Mutex;
 
-/// The most that a processor may hold, all of it: code, stacks, heap.
+/// The most that a processor may hold, all of it: code, stacks, heap. A body of a mebibyte is ten thousand ticks, which are
+/// decoded as a whole.
 const BOUND_KIB: u64 = 64 * 1024;
+const BOUND_LARGE_KIB: u64 = 96 * 1024;
 const SAMPLE: Duration = Duration::from_millis(100);
 /// How long a million messages may take to be worked off, by a program that is not optimized on a machine that is busy.
 const CATCH_UP: Duration = Duration::from_secs(900);
@@ -38,15 +40,15 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_small_messages_wait_in_the_broker_and_not_in_memory() -> Result<()> {
-    bounded("small", &Load::small(1_000_000)).await
+    bounded("small", &Load::small(1_000_000), BOUND_KIB).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_messages_wait_in_the_broker_and_not_in_memory() -> Result<()> {
-    bounded("large", &Load::large(6_000, 8)).await
+    bounded("large", &Load::large(6_000, 8), BOUND_LARGE_KIB).await
 }
 
-async fn bounded(name: &str, load: &Load) -> Result<()> {
+async fn bounded(name: &str, load: &Load, bound: u64) -> Result<()> {
     let _alone = ALONE.lock().await;
     let symbols = load::symbols(QUEUES.partitions);
     let symbols: Vec<&str> = symbols.iter().map(String::as_str).collect();
@@ -97,10 +99,7 @@ async fn bounded(name: &str, load: &Load) -> Result<()> {
         "{ticks} ticks, {distinct} of them distinct, not {expected}"
     );
     let peak = peak.load(Ordering::Relaxed);
-    ensure!(
-        peak <= BOUND_KIB,
-        "{peak} KiB were held; {BOUND_KIB} KiB is the bound"
-    );
+    ensure!(peak <= bound, "{peak} KiB were held; {bound} KiB is the bound");
     std::fs::remove_dir_all(logs)?;
     Ok(())
 }
