@@ -16,6 +16,8 @@ use super::{
     side,
 };
 
+/// How long a claim waits for the row. Whoever holds it has been told to go by then; another attempt tells whoever it is now.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 /// How long an owner that ends may take to finish what it holds, in seconds.
 const DRAIN_SECONDS: f64 = 15.0;
 /// How often to look whether it has.
@@ -52,6 +54,10 @@ impl Store {
         .context(DatabaseSnafu { action })?;
         self.displace(&mut connection).await?;
         let mut transaction = connection.begin().await.context(DatabaseSnafu { action })?;
+        sqlx::raw_sql(LOCK_TIMEOUT)
+            .execute(&mut *transaction)
+            .await
+            .context(DatabaseSnafu { action })?;
         let (version, watermark): (i64, Option<i64>) = sqlx::query_as(
             "UPDATE partitions SET version = version + 1, owner = $3, draining_until = NULL, updated_at = now()
              WHERE generation = $1 AND partition = $2

@@ -7,8 +7,6 @@ use uuid::Uuid;
 
 use super::{DatabaseSnafu, Error, TimeoutSnafu};
 
-/// How long a lock may be waited for: its holder has been told to go by then.
-const LOCK_TIMEOUT: &str = "10s";
 /// How long a session may sit in a transaction and say nothing. One that was stopped while it took a partition over is known to
 /// nobody, so nobody could end it.
 const IDLE_TIMEOUT: &str = "10s";
@@ -43,7 +41,6 @@ pub async fn connect(
 ) -> Result<PgConnection, Error> {
     let options = service::postgres::options(credentials, application).options([
         ("search_path", schema),
-        ("lock_timeout", LOCK_TIMEOUT),
         ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
     ]);
     let action = "connect to the database";
