@@ -38,7 +38,7 @@ const DATA: &str = r#"
 const TABLES: [&str; 8] = [
     r#"SELECT id, symbol, price, change, volume, exchange, "timestamp", processed_at FROM stock_data"#,
     "SELECT * FROM candle_state",
-    "SELECT * FROM partitions",
+    "SELECT generation, partition, version, owner, watermark, last_event_time, messages, ticks, duplicates, late, quarantined, gaps, updated_at FROM partitions",
     "SELECT * FROM publishers",
     "SELECT * FROM gaps",
     "SELECT id, generation, partition, reason, detail, publisher, sequence, raw, received_at FROM quarantine",
