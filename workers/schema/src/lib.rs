@@ -21,7 +21,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The version that [`migrate`] brings a schema to.
 pub const VERSION: i32 = 5;
 
-/// The versions that this release's processor can write to. It needs the columns that version 2 gave `quarantine`.
+/// The versions that this release's processor can write to. It needs the column that version 5 gave `partitions`.
 pub const SUPPORTED: RangeInclusive<i32> = 5..=5;
 
 /// Why something could not be done in the database.
