@@ -46,8 +46,8 @@ impl Plan {
 
 /// Ticks a message where there are several: as many as a poll of a hundred symbols brings.
 pub const TICKS_PER_MESSAGE: usize = 100;
-/// Rows in a COPY beside it: 2 MiB of messages, the processor's default limit of a batch, hold as many.
-pub const ROWS: usize = 17_500;
+/// Rows in a COPY beside it: 3 MiB of messages, the processor's default limit of a batch, hold as many.
+pub const ROWS: usize = 26_000;
 /// The numbers of partitions that are measured.
 pub const PARTITIONS: [u16; 3] = [1, 2, 4];
 /// Messages a second of the calm feed whose latency is measured.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use contract::{
-    config::{ProcessorConfig, QueueGeneration},
+    config::{BatchConfig, ProcessorConfig, QueueGeneration},
     names::{self, FeedName},
 };
 use reqwest::Method;
@@ -119,6 +119,7 @@ impl Stand {
         }];
         config.broker_directory = broker.path().to_owned();
         config.database_directory = database.path().to_owned();
+        config.batch = BatchConfig::default();
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("processor.json");

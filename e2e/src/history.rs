@@ -2,7 +2,7 @@
 //!
 //! Nothing of the simulator or the engine is used here: the rule of its quotes (`fmp-simulator --help`) is written once more.
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use flate2::read::GzDecoder;
@@ -14,10 +14,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 
 /// The file that the simulator brings along.
-const FILE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../workers/fmp-simulator/data/daily-bars.csv.gz"
-);
+const FILE: &[u8] = include_bytes!("../../workers/fmp-simulator/data/daily-bars.csv.gz");
 
 /// A day of a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -56,12 +53,10 @@ pub struct Tick {
 /// The bars of some symbols in a range of days, both ends included.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file is not what it should be.
 pub fn bars(symbols: &[&str], from: Date, to: Date) -> Result<Vec<Bar>> {
-    let path = Path::new(FILE);
-    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
     let mut bars = Vec::new();
-    for line in csv::Reader::from_reader(GzDecoder::new(file)).deserialize() {
+    for line in csv::Reader::from_reader(GzDecoder::new(FILE)).deserialize() {
         let bar: Bar = line.context("failed to read a bar")?;
         if symbols.contains(&bar.symbol.as_str()) && (from..=to).contains(&bar.date) {
             bars.push(bar);

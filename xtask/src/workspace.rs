@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 /// Folders that the environment may move. They are options only so that clap reads the environment.
 #[derive(Args, Debug)]
 pub struct Places {
+    /// Folder of this tool's sources, as cargo says when it runs it: the binary may have been compiled in another clone that
+    /// shares the target folder
+    #[arg(long, env = "CARGO_MANIFEST_DIR", hide = true, global = true, default_value = env!("CARGO_MANIFEST_DIR"))]
+    sources: PathBuf,
     /// Folder of the user's caches
     #[arg(long, env = "XDG_CACHE_HOME", hide = true, global = true)]
     cache_home: Option<PathBuf>,
@@ -55,12 +59,13 @@ impl Workspace {
     /// Resolves the folders and makes those that are written to.
     pub fn new(places: Places) -> Result<Self> {
         let Places {
+            sources,
             cache_home,
             home,
             testbed_state,
             search_path,
         } = places;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        let root = sources
             .parent()
             .context("the xtask crate does not lie in a workspace")?
             .to_path_buf();

@@ -128,7 +128,7 @@ impl Default for BatchConfig {
     fn default() -> Self {
         Self {
             max_messages: 5_000,
-            max_bytes: 2 * 1024 * 1024,
+            max_bytes: 3 * 1024 * 1024,
             linger: Duration::from_millis(2),
         }
     }

@@ -327,16 +327,20 @@ impl Store {
         }
         fault::point!("after_begin");
         if !rows.is_empty() {
-            copy::send(&mut transaction, rows).await?;
+            // The candles are made ready while the server still reads rows: it is what a commit waits for.
+            let candles = async { candles::arguments(&self.symbols, &effects.candles, *watermark) };
+            let (copied, candles) = tokio::join!(copy::send(&mut transaction, rows), candles);
+            copied?;
             fault::point!("after_copy");
-        }
-        if !effects.candles.is_empty() {
-            candles::merge(&mut transaction, &self.symbols, &effects.candles, *watermark).await?;
+            // All of them may be too late for any candle.
+            if !effects.candles.is_empty() {
+                candles::merge(&mut transaction, candles).await?;
+            }
         }
         if let Some(watermark) = *watermark
             && self.may_finalize(watermark)
         {
-            candles::finalize(&mut transaction, &self.ours, watermark).await?;
+            candles::finalize(&mut transaction, &self.ours, self.finalized, watermark).await?;
         }
         side::publishers(&mut transaction, (generation, partition), sequences).await?;
         if !refused.is_empty() {

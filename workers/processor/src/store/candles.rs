@@ -6,7 +6,7 @@ use engine::{
     candles::{CandleKey, Candles},
 };
 use snafu::ResultExt;
-use sqlx::PgConnection;
+use sqlx::{Arguments as _, PgConnection, error::BoxDynError, postgres::PgArguments};
 
 use super::{
     DatabaseSnafu, Error,
@@ -39,49 +39,59 @@ const MERGE: &str = "
         is_final = stored.is_final OR excluded.is_final,
         updated_at = now()";
 
-/// Merges a batch's candles. `symbols` are the names of their ids.
-pub(super) async fn merge(
-    connection: &mut PgConnection,
+/// What [`merge`] sends for a batch's candles. `symbols` are the names of their ids.
+pub(super) fn arguments(
     symbols: &[String],
     candles: &Candles,
     watermark: Option<EventTime>,
-) -> Result<(), Error> {
+) -> Result<PgArguments, BoxDynError> {
     // In the order of their keys: two that merge at once lock the same rows in the same order.
     let candles = candles.sorted();
     let name = |key: &CandleKey| symbols[usize::from(key.symbol.0)].as_str();
-    sqlx::query(MERGE)
-        .bind(candles.iter().map(|(key, _)| name(key)).collect::<Vec<_>>())
-        .bind(column(&candles, |key, _| key.width.label()))
-        .bind(column(&candles, |_, part| Moment::from(part.window.start)))
-        .bind(column(&candles, |_, part| Moment::from(part.window.end)))
-        .bind(column(&candles, |_, part| Day::from(part.window.session_day)))
-        .bind(column(&candles, |_, part| Numeric::of_units(part.open)))
-        .bind(column(&candles, |_, part| Numeric::of_units(part.high)))
-        .bind(column(&candles, |_, part| Numeric::of_units(part.low)))
-        .bind(column(&candles, |_, part| Numeric::of_units(part.close)))
-        .bind(column(&candles, |_, part| part.first_key.as_bytes().to_vec()))
-        .bind(column(&candles, |_, part| part.last_key.as_bytes().to_vec()))
-        .bind(column(&candles, |_, part| part.volume.map(|volume| volume.total)))
-        .bind(column(&candles, |_, part| {
-            part.volume.map(|volume| volume.key.as_bytes().to_vec())
-        }))
-        .bind(column(&candles, |_, part| part.tick_count))
-        .bind(column(&candles, |_, part| Numeric::of_units(part.price_sum)))
-        .bind(column(&candles, |_, part| {
-            Numeric::of_parts(part.price_square_sum.parts())
-        }))
-        .bind(column(&candles, |_, part| part.revisions))
-        .bind(
-            candles
-                .iter()
-                .map(|(_, part)| part.is_final(watermark))
-                .collect::<Vec<_>>(),
-        )
+    let mut arguments = PgArguments::default();
+    arguments.add(candles.iter().map(|(key, _)| name(key)).collect::<Vec<_>>())?;
+    arguments.add(column(&candles, |key, _| key.width.label()))?;
+    arguments.add(column(&candles, |_, part| Moment::from(part.window.start)))?;
+    arguments.add(column(&candles, |_, part| Moment::from(part.window.end)))?;
+    arguments.add(column(&candles, |_, part| Day::from(part.window.session_day)))?;
+    arguments.add(column(&candles, |_, part| Numeric::of_units(part.open)))?;
+    arguments.add(column(&candles, |_, part| Numeric::of_units(part.high)))?;
+    arguments.add(column(&candles, |_, part| Numeric::of_units(part.low)))?;
+    arguments.add(column(&candles, |_, part| Numeric::of_units(part.close)))?;
+    arguments.add(column(&candles, |_, part| part.first_key.as_bytes().to_vec()))?;
+    arguments.add(column(&candles, |_, part| part.last_key.as_bytes().to_vec()))?;
+    arguments.add(column(&candles, |_, part| part.volume.map(|volume| volume.total)))?;
+    arguments.add(column(&candles, |_, part| {
+        part.volume.map(|volume| volume.key.as_bytes().to_vec())
+    }))?;
+    arguments.add(column(&candles, |_, part| part.tick_count))?;
+    arguments.add(column(&candles, |_, part| Numeric::of_units(part.price_sum)))?;
+    arguments.add(column(&candles, |_, part| {
+        Numeric::of_parts(part.price_square_sum.parts())
+    }))?;
+    arguments.add(column(&candles, |_, part| part.revisions))?;
+    arguments.add(
+        candles
+            .iter()
+            .map(|(_, part)| part.is_final(watermark))
+            .collect::<Vec<_>>(),
+    )?;
+    Ok(arguments)
+}
+
+/// Merges a batch's candles.
+pub(super) async fn merge(
+    connection: &mut PgConnection,
+    arguments: Result<PgArguments, BoxDynError>,
+) -> Result<(), Error> {
+    let action = "merge candles";
+    let arguments = arguments
+        .map_err(sqlx::Error::Encode)
+        .context(DatabaseSnafu { action })?;
+    sqlx::query_with(MERGE, arguments)
         .execute(connection)
         .await
-        .context(DatabaseSnafu {
-            action: "merge candles",
-        })?;
+        .context(DatabaseSnafu { action })?;
     Ok(())
 }
 
@@ -89,17 +99,20 @@ fn column<T>(candles: &[&(CandleKey, PartialCandle)], value: fn(&CandleKey, &Par
     candles.iter().map(|(key, part)| value(key, part)).collect()
 }
 
-/// Marks final what the watermark has passed, of this partition's symbols.
+/// Marks final what the watermark has passed since it was at `before`, of this partition's symbols. What ends earlier is final
+/// already, and the index still has entries of it.
 pub(super) async fn finalize(
     connection: &mut PgConnection,
     symbols: &[String],
+    before: Option<EventTime>,
     watermark: EventTime,
 ) -> Result<(), Error> {
     sqlx::query(
         "UPDATE candle_state SET is_final = true, updated_at = now()
-         WHERE NOT is_final AND window_end <= timestamptz 'epoch' + $1 * interval '1 microsecond' AND symbol = ANY($2)",
+         WHERE NOT is_final AND window_end > $1 AND window_end <= $2 AND symbol = ANY($3)",
     )
-    .bind(watermark.as_microseconds())
+    .bind(Moment::from(before.unwrap_or(EventTime::EPOCH)))
+    .bind(Moment::from(watermark))
     .bind(symbols)
     .execute(connection)
     .await
