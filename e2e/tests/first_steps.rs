@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{cluster::Cluster, database, feed::Feed, forward::Forward, say, wait};
+use e2e::{
+    cluster::{Cluster, value},
+    database,
+    feed::Feed,
+    forward::Forward,
+    say, wait,
+};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -39,7 +45,7 @@ async fn kubectl_get_shows_the_columns() -> Result<()> {
     ensure!(
         titles
             == [
-                "NAME", "READY", "SYMBOLS", "REPLICAS", "BACKLOG", "LAST", "TICK", "AGE"
+                "NAME", "READY", "SYMBOLS", "INTERVAL", "REPLICAS", "BACKLOG", "LAST", "TICK", "AGE"
             ],
         "the columns are {titles:?}"
     );
@@ -49,10 +55,10 @@ async fn kubectl_get_shows_the_columns() -> Result<()> {
         .split_whitespace()
         .collect();
     ensure!(
-        row.len() == 7 && row[..4] == [FEED, "True", "5", "1/1"],
+        row.len() == 8 && row[..5] == [FEED, "True", "5", "5s", "1/1"],
         "the row is {row:?}"
     );
-    ensure!(row[4].parse::<u64>().is_ok(), "the backlog is {}", row[4]);
+    ensure!(row[5].parse::<u64>().is_ok(), "the backlog is {}", row[5]);
     let description = cluster
         .kubectl_text(&["describe", "sf", FEED, "--namespace", NAMESPACE])
         .await?;
@@ -78,8 +84,11 @@ async fn the_producer_answers_as_it_did_before() -> Result<()> {
     let (cluster, feed) = sample().await?;
     let forward = Forward::open(&cluster, NAMESPACE, &feed.selector("producer"), 8000).await?;
     let client = reqwest::Client::new();
+    let secret = cluster.secret(NAMESPACE, &format!("{FEED}-api-token")).await?;
+    let token = value(&secret, "token")?;
     let get = async |path: &str| -> Result<Value> {
-        let response = client.get(format!("{}{path}", forward.url())).send().await?;
+        let request = client.get(format!("{}{path}", forward.url()));
+        let response = request.bearer_auth(token).send().await?;
         Ok(response.error_for_status()?.json().await?)
     };
     let has = |answer: &Value, path: &str, keys: &[&str]| -> Result<()> {
@@ -106,6 +115,7 @@ async fn the_producer_answers_as_it_did_before() -> Result<()> {
     ensure!(listed == symbols(&feed).await?, "it lists {listed:?}");
     let response = client
         .post(format!("{}/fetch-data", forward.url()))
+        .bearer_auth(token)
         .send()
         .await?;
     let fetched: Value = response.error_for_status()?.json().await?;
@@ -118,6 +128,25 @@ async fn the_producer_answers_as_it_did_before() -> Result<()> {
         .text()
         .await?;
     ensure!(metrics.contains("# TYPE"), "/metrics is empty");
+    let description = get("/openapi.json").await?;
+    ensure!(
+        description["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1")),
+        "{description}"
+    );
+    let page = client
+        .get(format!("{}/docs/", forward.url()))
+        .send()
+        .await?
+        .error_for_status()?;
+    ensure!(page.text().await?.contains("swagger"), "/docs is no page");
+    let refused = client.get(format!("{}/symbols", forward.url())).send().await?;
+    ensure!(
+        refused.status() == 401,
+        "without the token the answer is {}",
+        refused.status()
+    );
     Ok(())
 }
 

@@ -35,6 +35,12 @@ const DAYS: &str = "^[1-9][0-9]{0,4}d$";
 const DAYS_OR_DURATION: &str = "^([1-9][0-9]{0,4}d|([0-9]{1,6}(ms|s|m|h))+)$";
 /// An absolute URL without user information, query or fragment: those would carry credentials, or be lost.
 const HTTP_URL: &str = r"^https?://[^\s?#@]+$";
+/// As [`HTTP_URL`], with a query, and places for symbols.
+const HTTP_TEMPLATE: &str = r"^https?://[^\s#@]+$";
+/// A name of an HTTP header.
+const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+/// A JSON pointer, RFC 6901.
+const JSON_POINTER: &str = r"^(/([^/~]|~[01])*)*$";
 /// The name of a Kubernetes object.
 const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$";
 /// A key of a Secret.
@@ -54,10 +60,17 @@ const SECRET_KEY: &str = r"^[A-Za-z0-9._-]+$";
     doc = "A market-data feed: quotes of some symbols, polled from a source, sent through RabbitMQ, and kept in PostgreSQL as ticks and candles, each exactly once.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Symbols", type_ = "integer", json_path = ".status.symbols"),
+    printcolumn(name = "Interval", type_ = "string", json_path = ".status.quota.effectiveInterval"),
     printcolumn(name = "Replicas", type_ = "string", json_path = ".status.replicas"),
     printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlog"),
     printcolumn(name = "Last tick", type_ = "date", json_path = ".status.lastTickTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Quota",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"QuotaSufficient\")].message",
+        priority = 1
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -86,6 +99,19 @@ pub struct StockFeedSpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms')").message("interval must be at least 100ms"))]
     pub interval: String,
 
+    /// When the source is polled: Always, Regular (09:30 to 16:00 in New York on days of trading, 13:00 on half days) or Extended
+    /// (04:00 to 20:00, 17:00 on half days). While it is closed no call is made; status.nextOpen says until when.
+    #[serde(default)]
+    pub market_hours: MarketHours,
+
+    /// What becomes of a quote with the time, price and volume of the last one of its symbol: Skip counts it, Keep stores it again.
+    #[serde(default)]
+    pub duplicates: Duplicates,
+
+    /// Where fetched quotes wait for a broker that is away.
+    #[serde(default)]
+    pub spool: Spool,
+
     /// How ticks become rows and candles.
     #[serde(default)]
     pub processing: Processing,
@@ -112,12 +138,146 @@ pub struct StockFeedSpec {
     pub suspend: bool,
 }
 
-/// A source of quotes.
+/// When a source is polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MarketHours {
+    /// At all times.
+    #[default]
+    Always,
+    /// The exchange's regular session.
+    Regular,
+    /// The sessions before and after it as well.
+    Extended,
+}
+
+/// What becomes of a quote that is the same as the last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Duplicates {
+    /// It is counted, and not stored again.
+    #[default]
+    Skip,
+    /// It is stored again.
+    Keep,
+}
+
+/// What happens when the calls of a day do not suffice for the interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QuotaPolicy {
+    /// The interval grows, so that the calls last until the day ends.
+    #[default]
+    Stretch,
+    /// The interval stays; when the calls are used up, polling stops until midnight in New York.
+    Enforce,
+}
+
+/// Where fetched quotes wait for a broker that is away.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub struct Spool {
+    /// When so much waits, in MiB, nothing more is fetched; nothing is dropped. 256 hold ten minutes of 500 symbols at 1s.
+    #[serde(default = "default_spool")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_mebibytes: i32,
+
+    /// A PersistentVolumeClaim of the feed's namespace to keep it on, so that it survives the pod. Omit to keep it with the pod: it
+    /// survives restarts of the container, and the pod waits 20 seconds for the broker when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub claim_name: Option<String>,
+}
+
+/// A source of quotes: exactly one of them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.fmp) != has(self.http)").message("source must have exactly one of fmp and http"))]
 pub struct Source {
     /// Financial Modeling Prep, or what answers as it does (the simulator).
-    pub fmp: Fmp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fmp: Option<Fmp>,
+
+    /// Any HTTP API that answers with JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+}
+
+/// How to ask an HTTP API for quotes. Pointers are JSON pointers (RFC 6901), as in /data/0/last.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.apiKeySecretRef) == has(self.apiKeyHeader)").message("http needs both of apiKeySecretRef and apiKeyHeader, or neither"))]
+#[x_kube(validation = Rule::new("!self.url.contains('{symbols}') || has(self.symbol)").message("http.symbol is needed when the URL asks for {symbols}: it says which quote is whose"))]
+pub struct Http {
+    /// The URL, with {symbol} in it for one symbol a call, or {symbols} for up to 100, separated by commas. No key belongs here: it
+    /// would be logged on the way.
+    #[schemars(length(max = 1024), regex(pattern = HTTP_TEMPLATE))]
+    #[x_kube(validation = Rule::new("self.contains('{symbol}') || self.contains('{symbols}')").message("url must hold {symbol} or {symbols}"))]
+    pub url: String,
+
+    /// The Secret that holds the API key, in the feed's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretKeyRef>,
+
+    /// The request header that the API key is sent in, as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), regex(pattern = HEADER_NAME))]
+    pub api_key_header: Option<String>,
+
+    /// Where in the answer the quotes are: an object, or a list of them. Omit when the answer itself is that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256), regex(pattern = JSON_POINTER))]
+    pub quotes: String,
+
+    /// Where in a quote its symbol is. May be omitted with {symbol}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = JSON_POINTER))]
+    pub symbol: Option<String>,
+
+    /// Where in a quote its price is: a number, or a string that holds one.
+    #[schemars(length(max = 256), regex(pattern = JSON_POINTER))]
+    pub price: String,
+
+    /// Where in a quote its time is.
+    #[schemars(length(max = 256), regex(pattern = JSON_POINTER))]
+    pub time: String,
+
+    /// How the time is written: UnixSeconds, UnixMilliseconds or Rfc3339.
+    #[serde(default)]
+    pub time_format: TimeFormat,
+
+    /// Where in a quote the day's volume is, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = JSON_POINTER))]
+    pub volume: Option<String>,
+
+    /// Calls a day that may be made; omit for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub calls_per_day: Option<i64>,
+
+    /// Calls a minute that may be made; omit for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub calls_per_minute: Option<i64>,
+
+    /// What happens when the calls of a day do not suffice for the interval.
+    #[serde(default)]
+    pub quota_policy: QuotaPolicy,
+
+    /// How far behind its own clock the source may publish a quote. Windows close that much later when nothing is traded.
+    #[serde(default = "default_delay")]
+    #[schemars(length(max = 20), regex(pattern = LONG_DURATION))]
+    pub delay: String,
+}
+
+/// How a time is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TimeFormat {
+    /// Seconds since 1970, with or without a fraction.
+    #[default]
+    UnixSeconds,
+    /// Milliseconds since 1970.
+    UnixMilliseconds,
+    /// As in 2026-11-25T14:30:00Z.
+    Rfc3339,
 }
 
 /// How to reach Financial Modeling Prep, and what may be asked of it.
@@ -133,7 +293,7 @@ pub struct Fmp {
     pub base_url: String,
 
     /// The plan of the API key. Basic asks for one symbol a call (its batch endpoint is refused), the others for 100. What
-    /// the plan allows decides condition QuotaSufficient; it stops nothing.
+    /// the plan allows is never exceeded; see quotaPolicy.
     #[serde(default)]
     pub plan: Plan,
 
@@ -146,6 +306,12 @@ pub struct Fmp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub calls_per_minute: Option<i64>,
+
+    /// What happens when the calls of a day do not suffice for the interval. Stretch: the interval grows so that they last; Enforce:
+    /// the interval stays, and polling stops when they are used up, until midnight in New York. Feeds of the namespace that use the
+    /// same key share its calls evenly.
+    #[serde(default)]
+    pub quota_policy: QuotaPolicy,
 
     /// How far behind its own clock the source may publish a quote. Windows close that much later when nothing is traded.
     #[serde(default = "default_delay")]
@@ -300,6 +466,31 @@ impl Default for Replicas {
             min: default_replicas(),
         }
     }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            max_mebibytes: default_spool(),
+            claim_name: None,
+        }
+    }
+}
+
+impl Source {
+    /// The reference to the Secret with the API key.
+    #[must_use]
+    pub fn api_key(&self) -> Option<&SecretKeyRef> {
+        let http = self
+            .http
+            .as_ref()
+            .and_then(|http| http.api_key_secret_ref.as_ref());
+        self.fmp.as_ref().map(|fmp| &fmp.api_key_secret_ref).or(http)
+    }
+}
+
+fn default_spool() -> i32 {
+    256
 }
 
 fn default_interval() -> String {

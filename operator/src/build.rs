@@ -12,7 +12,7 @@ use crate::{
     connection::Problem,
     database::{self, DatabasePlan},
     generations::Generations,
-    labels::Component,
+    labels::{CONFIG_HASH, Component},
     validate::ValidatedFeed,
 };
 
@@ -104,12 +104,15 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
     let first = feed.generations.as_ref().map(Generations::first);
     let newest = feed.published();
     let not_counted = || broker_missing.clone().unwrap_or_else(|| NOT_COUNTED.to_owned());
+    let database_or_why = writer_data
+        .as_ref()
+        .ok_or_else(|| database_missing.clone().unwrap_or_default());
     let producer = match (&broker_data, &feed.source.fingerprint, newest) {
         (Some(_), _, None) => Err(not_counted()),
         // Suspending must work whatever is missing, and a producer of no replicas mounts nothing.
         (Some(broker), fingerprint, Some(queues)) if feed.suspend || fingerprint.is_ok() => {
             let key = fingerprint.as_deref().unwrap_or_default();
-            Ok(Box::new(deployments::producer(feed, queues, broker, key)))
+            database_or_why.map(|_| Box::new(deployments::producer(feed, queues, broker, key)))
         }
         (None, _, _) => Err(broker_missing.clone().unwrap_or_default()),
         (_, fingerprint, _) => Err(fingerprint
@@ -126,10 +129,16 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
         _ => Err(broker_missing.or(database_missing).unwrap_or_default()),
     };
 
+    let hold = must_hold(feed, producer.as_ref().ok(), processor.as_ref().ok());
     Resources {
         service_accounts: objects::service_accounts(feed),
         secrets: objects::secrets(feed),
-        config_maps: objects::config_maps(feed),
+        config_maps: objects::config_maps(feed)
+            .into_iter()
+            .filter(|map| {
+                !(hold && map.metadata.name == Some(Component::Producer.object_name(feed.name.name())))
+            })
+            .collect(),
         services: objects::services(feed),
         broker: feed.broker.clone().map(|connection| BrokerPlan {
             connection,
@@ -154,6 +163,31 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
             deployment: processor,
         },
     }
+}
+
+/// Whether the running producer must not hear of its new configuration yet. It takes on new symbols as it runs, and a processor that
+/// does not know them would put their ticks into quarantine: processors come first.
+fn must_hold(
+    feed: &ValidatedFeed,
+    producer: Option<&Box<Deployment>>,
+    processor: Option<&Box<Deployment>>,
+) -> bool {
+    let hash = |deployment: &Box<Deployment>| {
+        let template = &deployment.spec.as_ref()?.template;
+        template
+            .metadata
+            .as_ref()?
+            .annotations
+            .as_ref()?
+            .get(CONFIG_HASH)
+            .cloned()
+    };
+    let (Some(producer), Some(processor)) = (producer.and_then(hash), processor.and_then(hash)) else {
+        return false;
+    };
+    // A producer that is replaced anyway reads both at once, and one that is not there yet needs its configuration.
+    let runs_on = !feed.producer.hashes.is_empty() && feed.producer.all_of(&producer);
+    runs_on && !feed.processor.all_of(&processor)
 }
 
 fn topology(feed: &ValidatedFeed) -> Topology {

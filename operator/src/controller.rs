@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     api::{
         StockFeed,
-        status::{StockFeedStatus, reason},
+        status::{ConditionType, StockFeedStatus, reason},
     },
     apply::{self, Changes, apply},
     backoff::steady,
@@ -245,6 +245,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
     announce_queues(ctx, feed, &next).await;
     announce_gaps(ctx, feed, &next).await;
+    announce_quota(ctx, feed, &next).await;
     if let Some(decision) = &decision {
         remove_queues(ctx, &validated, &resources, decision).await;
     }
@@ -353,6 +354,21 @@ async fn announce_gaps(ctx: &Context, feed: &StockFeed, next: &StockFeedStatus) 
         );
         warn!(missing = now - before, "Messages are missing");
         ctx.events.publish(feed, Reason::GapDetected, &note).await;
+    }
+}
+
+/// An Event when what is allowed does not suffice for what is asked, and when that changes: what happens now, and what would do.
+async fn announce_quota(ctx: &Context, feed: &StockFeed, next: &StockFeedStatus) {
+    let of = |status: &StockFeedStatus| {
+        let condition = status::find(status, ConditionType::QuotaSufficient)?;
+        Some((condition.status.clone(), condition.message.clone()))
+    };
+    let now = of(next);
+    if let Some((status, message)) = &now
+        && status == "False"
+        && feed.status.as_ref().and_then(of) != now
+    {
+        ctx.events.publish(feed, Reason::QuotaInsufficient, message).await;
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use contract::{config::ProcessorConfig, symbol::Symbol};
 use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::Deployment,
-        core::v1::{Pod, Secret},
+        core::v1::{ConfigMap, Pod, Secret},
     },
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 use rand::{
     TryRngCore as _,
     distr::{Alphanumeric, SampleString as _},
@@ -21,10 +22,13 @@ use snafu::{ResultExt, Snafu};
 
 use crate::{
     api::{Connection, StockFeed},
+    build::config::CONFIG_FILE,
+    clock,
     connection::{BrokerConnection, Data, DatabaseConnection, Problem},
     context::Defaults,
     labels::{self, Component},
     rollout::Rollout,
+    token::ApiToken,
 };
 
 /// How long generated passwords are: 190 bits.
@@ -45,6 +49,12 @@ pub struct References {
     pub writer_secret: OwnSecret,
     /// The feed's reader role.
     pub reader_secret: OwnSecret,
+    /// The tokens of the producer's API.
+    pub token: ApiToken,
+    /// How many feeds use the API key, this one included.
+    pub sharing: u64,
+    /// The symbols that the feed's processors know.
+    pub former_symbols: Vec<Symbol>,
     /// Which generations of queues the producer may publish to.
     pub producer: Rollout,
     /// Which generations of queues the processors may consume.
@@ -83,6 +93,13 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The API server refused or did not answer.
+    #[snafu(display("failed to look for feeds that share the API key"))]
+    ListFeeds {
+        /// Why.
+        #[snafu(source(from(kube::Error, Box::new)))]
+        source: Box<kube::Error>,
+    },
+    /// The API server refused or did not answer.
     #[snafu(display("failed to look for the {component}"))]
     ReadWorker {
         /// Which worker.
@@ -112,6 +129,9 @@ pub async fn dereference(
         broker_secret: own(labels::broker_secret(&name)).await?,
         writer_secret: own(labels::database_secret(&name)).await?,
         reader_secret: own(labels::reader_secret(&name)).await?,
+        token: token(client, feed).await?,
+        sharing: sharing(client, &namespace, feed).await?,
+        former_symbols: former_symbols(client, &namespace, &name).await?,
         producer: rollout(client, &namespace, &name, Component::Producer).await?,
         processor: rollout(client, &namespace, &name, Component::Processor).await?,
     })
@@ -247,7 +267,9 @@ async fn api_key(
     namespace: &str,
     feed: &StockFeed,
 ) -> Result<Result<String, Problem>, Error> {
-    let reference = &feed.spec.source.fmp.api_key_secret_ref;
+    let Some(reference) = feed.spec.source.api_key() else {
+        return Ok(Ok(String::new()));
+    };
     let Some(secret) = read(client, namespace, &reference.name).await? else {
         return Ok(Err(not_found(namespace, &reference.name)));
     };
@@ -263,6 +285,52 @@ async fn api_key(
     Ok(content
         .map(|ByteString(bytes)| fingerprint(&uid, bytes))
         .ok_or_else(problem))
+}
+
+/// How many feeds of the namespace use the API key of this one, itself included. Those that are suspended or being deleted make no
+/// calls.
+async fn sharing(client: &Client, namespace: &str, feed: &StockFeed) -> Result<u64, Error> {
+    let Some(reference) = feed.spec.source.api_key() else {
+        return Ok(1);
+    };
+    // One that cannot be read makes no calls either.
+    let feeds = Api::<DeserializeGuard<StockFeed>>::namespaced(client.clone(), namespace)
+        .list(&ListParams::default())
+        .await
+        .context(ListFeedsSnafu)?;
+    let others = feeds.items.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let others = others.filter(|other| {
+        other.name_any() != feed.name_any()
+            && other.spec.source.api_key() == Some(reference)
+            && !other.spec.suspend
+            && other.metadata.deletion_timestamp.is_none()
+    });
+    Ok(1 + others.count() as u64)
+}
+
+/// The symbols in the processors' configuration, as it is in the cluster.
+async fn former_symbols(client: &Client, namespace: &str, feed: &str) -> Result<Vec<Symbol>, Error> {
+    let component = Component::Processor;
+    let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
+        .get_opt(&component.object_name(feed))
+        .await
+        .context(ReadWorkerSnafu {
+            component: component.name(),
+        })?;
+    let data = map.and_then(|map| map.data).unwrap_or_default();
+    // One that cannot be read is written anew.
+    let config = data
+        .get(CONFIG_FILE)
+        .and_then(|text| ProcessorConfig::parse(text).ok());
+    Ok(config.map(|config| config.symbols).unwrap_or_default())
+}
+
+async fn token(client: &Client, feed: &StockFeed) -> Result<ApiToken, Error> {
+    let namespace = feed.namespace().unwrap_or_default();
+    let secret = read(client, &namespace, &labels::token_secret(&feed.name_any())).await?;
+    let uid = feed.uid().unwrap_or_default();
+    let ours = secret.filter(|secret| secret.owner_references().iter().any(|owner| owner.uid == uid));
+    Ok(ApiToken::current(ours.as_ref(), clock::now()))
 }
 
 /// A hash of a key that only says whether it is the same one. The feed's UID is hashed with it, so that two feeds do not

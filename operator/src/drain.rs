@@ -157,6 +157,7 @@ mod tests {
         let producer = Rollout {
             generations: [2].into(),
             settled: true,
+            ..Rollout::default()
         };
         let start = Instant::now();
         drains.observe("a", &found, &producer, start);

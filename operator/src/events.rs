@@ -39,6 +39,8 @@ pub enum Reason {
     RepartitionFinished,
     /// More messages than before were published and never arrived.
     GapDetected,
+    /// What may be asked of the source does not suffice for the interval.
+    QuotaInsufficient,
 }
 
 impl Reason {
@@ -51,7 +53,11 @@ impl Reason {
             | Self::CleanedUp
             | Self::RepartitionStarted
             | Self::RepartitionFinished => EventType::Normal,
-            Self::MessagesKept | Self::Orphaned | Self::InvalidSpec | Self::GapDetected => EventType::Warning,
+            Self::MessagesKept
+            | Self::Orphaned
+            | Self::InvalidSpec
+            | Self::GapDetected
+            | Self::QuotaInsufficient => EventType::Warning,
         }
     }
 }

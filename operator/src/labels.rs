@@ -14,6 +14,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const APPLIED_HASH: &str = "stockfeed.dev/applied-hash";
 /// On a pod template: the hash of the configuration and credentials, so that pods are replaced when they change.
 pub const CONFIG_HASH: &str = "stockfeed.dev/config-hash";
+/// On the Secret with the API's token: when the token was made, RFC 3339. Remove it, or the Secret, and there is a new one.
+pub const TOKEN_MADE: &str = "stockfeed.dev/token-made";
 /// On a pod: the generation of queues that it publishes to, or consumes.
 pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 
@@ -54,6 +56,12 @@ impl Component {
 #[must_use]
 pub fn broker_secret(feed: &str) -> String {
     format!("{feed}-broker")
+}
+
+/// The Secret with the bearer token of the producer's API.
+#[must_use]
+pub fn token_secret(feed: &str) -> String {
+    format!("{feed}-api-token")
 }
 
 /// The Secret with the feed's writer role.

@@ -42,5 +42,6 @@ pub mod server;
 pub mod source;
 pub mod status;
 pub mod telemetry;
+pub mod token;
 pub mod update_status;
 pub mod validate;

@@ -1,31 +1,40 @@
-//! What a feed asks of its source, and what its plan allows. Pure arithmetic.
+//! What a feed asks of its source, and what it may: the arithmetic of crate `schedule`, for the status.
 
 use std::time::Duration;
 
-use contract::duration;
+use contract::config::{MarketHours, QuotaConfig};
+use schedule::{
+    offer::Offer,
+    plan::{self, Demand, Limit},
+    sentence,
+};
 
 use crate::api::{Plan, status::Quota};
 
-/// The most symbols of one call to the batch endpoint.
+/// The most symbols of one call where many are asked for at once.
 const BATCH: u64 = 100;
-const DAY_MILLISECONDS: u128 = 86_400_000;
-const MINUTE_MILLISECONDS: u128 = 60_000;
+/// What stands for the plan where there is none.
+pub const NO_PLAN: &str = "as configured";
 
-/// What may be asked, by the plan or by agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// The plan.
-    pub plan: Plan,
-    /// Instead of the plan's calls a day.
-    pub calls_per_day: Option<u64>,
-    /// Instead of the plan's calls a minute.
-    pub calls_per_minute: Option<u64>,
+/// What a feed asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// How many symbols.
+    pub symbols: usize,
+    /// How often.
+    pub interval: Duration,
+    /// When.
+    pub hours: MarketHours,
+    /// What it may.
+    pub quota: &'a QuotaConfig,
+    /// Whether many symbols are asked for in one call.
+    pub batch: bool,
 }
 
 /// Whether it suffices, with the numbers and a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
-    /// Whether the plan allows what the feed asks.
+    /// Whether what is allowed suffices for the interval.
     pub sufficient: bool,
     /// For people.
     pub message: String,
@@ -34,231 +43,108 @@ pub struct Assessment {
 }
 
 impl Plan {
+    /// The plan's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "Basic",
+            Self::Starter => "Starter",
+            Self::Premium => "Premium",
+            Self::Ultimate => "Ultimate",
+        }
+    }
+
     /// Whether the plan has the batch endpoint.
     #[must_use]
     pub fn has_batch(self) -> bool {
-        self != Self::Basic
+        self.offer().is_some_and(|offer| offer.symbols_per_call > 1)
     }
 
-    const ALL: [Self; 4] = [Self::Basic, Self::Starter, Self::Premium, Self::Ultimate];
-
-    const fn calls_per_day(self) -> Option<u64> {
-        match self {
-            Self::Basic => Some(250),
-            Self::Starter | Self::Premium | Self::Ultimate => None,
-        }
+    /// Calls a day that it allows; `None`: no limit.
+    #[must_use]
+    pub fn calls_per_day(self) -> Option<u64> {
+        self.offer()?.calls_per_day
     }
 
-    const fn calls_per_minute(self) -> Option<u64> {
-        match self {
-            Self::Basic => None,
-            Self::Starter => Some(300),
-            Self::Premium => Some(750),
-            Self::Ultimate => Some(3_000),
-        }
-    }
-}
-
-impl Allowance {
-    fn per_day(self) -> Option<u64> {
-        self.calls_per_day.or_else(|| self.plan.calls_per_day())
+    /// Calls a minute that it allows; `None`: no limit.
+    #[must_use]
+    pub fn calls_per_minute(self) -> Option<u64> {
+        self.offer()?.calls_per_minute
     }
 
-    fn per_minute(self) -> Option<u64> {
-        self.calls_per_minute.or_else(|| self.plan.calls_per_minute())
-    }
-
-    fn calls_per_poll(self, symbols: usize) -> u64 {
-        let symbols = u64::try_from(symbols).unwrap_or(u64::MAX);
-        if self.plan.has_batch() {
-            symbols.div_ceil(BATCH)
-        } else {
-            symbols
-        }
-    }
-
-    /// The shortest interval within both limits, rounded up to a round one.
-    fn minimum_interval(self, symbols: usize) -> Duration {
-        let calls = u128::from(self.calls_per_poll(symbols));
-        let of = |window: u128, limit: Option<u64>| {
-            limit.map_or(0, |limit| (calls * window).div_ceil(u128::from(limit)))
-        };
-        let milliseconds =
-            of(DAY_MILLISECONDS, self.per_day()).max(of(MINUTE_MILLISECONDS, self.per_minute()));
-        round_up(milliseconds.max(contract::config::MIN_INTERVAL.as_millis()))
+    fn offer(self) -> Option<Offer> {
+        Offer::named(self.name())
     }
 }
 
 /// Compares what the feed asks with what it may.
 #[must_use]
-pub fn assess(symbols: usize, interval: Duration, allowance: Allowance) -> Assessment {
-    let calls = u128::from(allowance.calls_per_poll(symbols));
-    let milliseconds = interval.as_millis().max(1);
-    let a_day = (calls * DAY_MILLISECONDS).div_ceil(milliseconds);
-    let a_minute = (calls * MINUTE_MILLISECONDS).div_ceil(milliseconds);
-    let minimum = allowance.minimum_interval(symbols);
-    let beyond = |asked: u128, limit: Option<u64>| limit.filter(|limit| asked > u128::from(*limit));
-
-    let (sufficient, message) = if let Some(limit) = beyond(a_day, allowance.per_day()) {
-        let advice = advice(symbols, interval, allowance, minimum);
-        let (asked, limit) = (grouped(a_day), grouped(limit.into()));
-        (
-            false,
-            format!("{asked} calls a day projected, {limit} allowed: {advice}"),
-        )
-    } else if let Some(limit) = beyond(a_minute, allowance.per_minute()) {
-        let advice = advice(symbols, interval, allowance, minimum);
-        let (asked, limit) = (grouped(a_minute), grouped(limit.into()));
-        (
-            false,
-            format!("{asked} calls a minute projected, {limit} allowed: {advice}"),
-        )
-    } else {
-        (true, format!("{} calls a day projected", grouped(a_day)))
+pub fn assess(ask: &Ask<'_>) -> Assessment {
+    let demand = Demand {
+        symbols: ask.symbols,
+        symbols_per_call: if ask.batch { BATCH } else { 1 },
+        interval: ask.interval,
+        hours: ask.hours,
     };
-
+    let limit = Limit {
+        per_day: ask.quota.calls_per_day,
+        per_minute: ask.quota.calls_per_minute,
+        feeds: ask.quota.feeds,
+    };
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     Assessment {
-        sufficient,
-        message,
+        sufficient: plan::fits(&demand, &limit),
+        message: sentence::describe(&demand, &limit, ask.quota.policy, &ask.quota.plan),
         quota: Quota {
-            calls_per_day: allowance.per_day().map(to_i64),
-            projected_calls_per_day: i64::try_from(a_day).unwrap_or(i64::MAX),
-            minimum_interval: duration::format(minimum),
+            calls_per_day: limit.per_day.map(number),
+            projected_calls_per_day: number(demand.calls_per_day()),
+            minimum_interval: sentence::compound(plan::minimum_interval(&demand, &limit)),
+            feeds: limit.per_day.and(i32::try_from(limit.feeds).ok()),
+            ..Quota::default()
         },
     }
 }
 
-/// What to do about a plan that does not suffice. A better plan is named only where no other agreement overrides plans.
-fn advice(symbols: usize, interval: Duration, allowance: Allowance, minimum: Duration) -> String {
-    let interval_advice = format!("use interval {}", duration::format(minimum));
-    let agreed = allowance.calls_per_day.is_some() || allowance.calls_per_minute.is_some();
-    let suffices = |plan: &Plan| {
-        let upgraded = Allowance {
-            plan: *plan,
-            calls_per_day: None,
-            calls_per_minute: None,
-        };
-        upgraded.minimum_interval(symbols) <= interval
-    };
-    match Plan::ALL.into_iter().find(suffices) {
-        Some(plan) if !agreed => format!("{interval_advice} or plan {plan:?}"),
-        _ => interval_advice,
-    }
-}
-
-/// Up to the next whole minute, second or millisecond, whichever a person would write.
-fn round_up(milliseconds: u128) -> Duration {
-    let unit = match milliseconds {
-        60_000.. => 60_000,
-        1_000.. => 1_000,
-        _ => 1,
-    };
-    let rounded = milliseconds.div_ceil(unit) * unit;
-    Duration::from_millis(u64::try_from(rounded).unwrap_or(u64::MAX))
-}
-
-/// A number with a comma before every third digit.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn to_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::config::QuotaPolicy;
     use rstest::rstest;
 
     use super::*;
 
-    fn plan(plan: Plan) -> Allowance {
-        Allowance {
-            plan,
-            calls_per_day: None,
-            calls_per_minute: None,
-        }
-    }
-
     #[rstest]
-    #[case::the_compose_project(
-        5,
-        60_000,
-        plan(Plan::Basic),
-        false,
-        "7,200 calls a day projected, 250 allowed: use interval 29m or plan Starter",
-        7_200,
-        "29m"
-    )]
-    #[case::basic_just_enough(
-        5,
-        1_740_000,
-        plan(Plan::Basic),
-        true,
-        "249 calls a day projected",
-        249,
-        "29m"
-    )]
-    #[case::basic_one_symbol(1, 345_600, plan(Plan::Basic), true, "250 calls a day projected", 250, "6m")]
-    #[case::starter_batches(
-        500,
-        1_000,
-        plan(Plan::Starter),
-        true,
-        "432,000 calls a day projected",
-        432_000,
-        "1s"
-    )]
-    #[case::starter_too_fast(
-        1,
-        100,
-        plan(Plan::Starter),
-        false,
-        "600 calls a minute projected, 300 allowed: use interval 200ms or plan Premium",
-        864_000,
-        "200ms"
-    )]
-    #[case::ultimate_at_most(
-        500,
-        100,
-        plan(Plan::Ultimate),
-        true,
-        "4,320,000 calls a day projected",
-        4_320_000,
-        "100ms"
-    )]
-    #[case::agreed(5, 60_000, Allowance { calls_per_day: Some(1_000), ..plan(Plan::Basic) }, false, "7,200 calls a day projected, 1,000 allowed: use interval 8m", 7_200, "8m")]
-    #[case::agreed_both(300, 1_000, Allowance { calls_per_day: Some(1_000_000), calls_per_minute: Some(100), ..plan(Plan::Premium) }, false, "180 calls a minute projected, 100 allowed: use interval 2s", 259_200, "2s")]
+    #[case::the_compose_project(5, 60, Plan::Basic, 1, false, 7_200, "28m48s", "plan Starter")]
+    #[case::basic_just_enough(5, 1_728, Plan::Basic, 1, true, 250, "28m48s", "plan Basic allows 250 a day")]
+    #[case::shared(5, 1_800, Plan::Basic, 2, false, 240, "57m36s", "to each of 2 feeds")]
+    #[case::batches(500, 1, Plan::Starter, 1, true, 432_000, "1s", "up to 300 a minute")]
     fn quota(
         #[case] symbols: usize,
-        #[case] interval: u64,
-        #[case] allowance: Allowance,
+        #[case] seconds: u64,
+        #[case] plan: Plan,
+        #[case] feeds: u64,
         #[case] sufficient: bool,
-        #[case] message: &str,
         #[case] projected: i64,
         #[case] minimum: &str,
+        #[case] says: &str,
     ) {
-        let assessment = assess(symbols, Duration::from_millis(interval), allowance);
-        assert_eq!(assessment.message, message);
-        assert_eq!(assessment.sufficient, sufficient);
+        let quota = QuotaConfig {
+            calls_per_day: plan.calls_per_day(),
+            calls_per_minute: plan.calls_per_minute(),
+            policy: QuotaPolicy::Stretch,
+            plan: plan.name().to_owned(),
+            key: String::new(),
+            feeds,
+        };
+        let assessment = assess(&Ask {
+            symbols,
+            interval: Duration::from_secs(seconds),
+            hours: MarketHours::Always,
+            quota: &quota,
+            batch: plan.has_batch(),
+        });
+        assert_eq!(assessment.sufficient, sufficient, "{}", assessment.message);
         assert_eq!(assessment.quota.projected_calls_per_day, projected);
         assert_eq!(assessment.quota.minimum_interval, minimum);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_minimum_interval_suffices(symbols in 1_usize..=500, which in 0_usize..4, a_day in 1_u64..1_000_000) {
-            let allowance = Allowance { calls_per_day: Some(a_day), ..plan(Plan::ALL[which]) };
-            let minimum = allowance.minimum_interval(symbols);
-            proptest::prop_assert!(assess(symbols, minimum, allowance).sufficient);
-        }
+        assert!(assessment.message.contains(says), "{}", assessment.message);
     }
 }

@@ -8,13 +8,18 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt as _;
 
-use crate::{generations::is_number, labels::QUEUE_GENERATION};
+use crate::{
+    generations::is_number,
+    labels::{CONFIG_HASH, QUEUE_GENERATION},
+};
 
 /// Which generations of queues the pods of a worker may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
     /// Those of its living pods and of its Deployment. 0: of a pod that does not say, which may be any.
     pub generations: BTreeSet<u32>,
+    /// The configurations that its living pods and its Deployment were made with, by their hashes; empty: of one that does not say.
+    pub hashes: BTreeSet<String>,
     /// No new pod of an earlier Deployment can appear any more.
     pub settled: bool,
 }
@@ -36,7 +41,12 @@ impl Rollout {
         let of_pods = living
             .iter()
             .map(|pod| generation(pod.annotations().get(QUEUE_GENERATION)));
+        let hash = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let hash_of_template =
+            template.map(|annotations| hash(annotations.and_then(|all| all.get(CONFIG_HASH))));
+        let hashes_of_pods = living.iter().map(|pod| hash(pod.annotations().get(CONFIG_HASH)));
         Self {
+            hashes: hash_of_template.into_iter().chain(hashes_of_pods).collect(),
             generations: of_template.into_iter().chain(of_pods).collect(),
             settled: deployment.is_none_or(is_settled),
         }
@@ -52,6 +62,12 @@ impl Rollout {
     #[must_use]
     pub fn newest(&self) -> Option<u32> {
         self.generations.last().copied()
+    }
+
+    /// Whether all pods there are were made with this configuration, and all that come will be.
+    #[must_use]
+    pub fn all_of(&self, hash: &str) -> bool {
+        self.settled && self.hashes.iter().all(|of_pod| of_pod == hash)
     }
 
     /// Whether no pod uses this generation or an older one, and none ever will.

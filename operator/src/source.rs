@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::header::CONNECTION;
 use serde::Deserialize;
 use tracing::debug;
@@ -23,6 +24,44 @@ const MAX_REASON: usize = 64;
 #[derive(Debug, Deserialize)]
 struct Answer {
     source: Source,
+    quota: Option<Calls>,
+}
+
+/// What the producer says of its calls.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Calls {
+    /// Calls made today.
+    pub used_today: u64,
+    /// The interval that is kept; `None` while nothing is polled.
+    pub effective_interval_seconds: Option<f64>,
+    /// When today's calls are used up, should the interval of the spec be kept.
+    pub exhausted_at: Option<Timestamp>,
+    /// The exchange.
+    pub market: Market,
+    /// Why calls cannot be counted, if so.
+    problem: Option<Trouble>,
+}
+
+/// What the producer says of the exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Market {
+    /// When it is polled next; `None`: now.
+    pub next_open: Option<Timestamp>,
+}
+
+/// How the source does, and how many calls that takes.
+#[derive(Debug)]
+pub struct Judged {
+    /// Whether it gives quotes.
+    pub verdict: Verdict,
+    /// What the producer says of its calls; `None` when it does not answer.
+    pub calls: Option<Calls>,
+}
+
+impl From<Verdict> for Judged {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, calls: None }
+    }
 }
 
 /// How the source does, in the producer's words.
@@ -35,22 +74,23 @@ struct Source {
 }
 
 /// What was wrong with the last fetch.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Trouble {
     reason: String,
     message: String,
 }
 
 /// Whether the source gives quotes.
-pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &WorkloadState) -> Verdict {
+pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &WorkloadState) -> Judged {
     if let Err(problem) = &feed.source.fingerprint {
-        return Verdict::of_problem(problem);
+        return Verdict::of_problem(problem).into();
     }
     if feed.suspend {
         return Verdict::unknown(
             reason::SUSPENDED,
             "the source is not polled while the feed is suspended",
-        );
+        )
+        .into();
     }
     let pods = producer
         .observed
@@ -59,13 +99,16 @@ pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &Work
         .and_then(|status| status.replicas)
         .unwrap_or(0);
     if pods == 0 {
-        return Verdict::unknown(reason::PENDING, "the producer does not run yet");
+        return Verdict::unknown(reason::PENDING, "the producer does not run yet").into();
     }
     match ask(http, feed).await {
-        Ok(answer) => verdict(answer),
+        Ok(answer) => Judged {
+            verdict: verdict(answer.source, answer.quota.as_ref()),
+            calls: answer.quota,
+        },
         Err(error) => {
             let message = format!("the producer does not answer: {}", chain(&error));
-            Verdict::unknown(reason::PRODUCER_UNREACHABLE, message)
+            Verdict::unknown(reason::PRODUCER_UNREACHABLE, message).into()
         }
     }
 }
@@ -92,12 +135,17 @@ async fn ask(http: &reqwest::Client, feed: &ValidatedFeed) -> Result<Answer, req
     answer.map_err(reqwest::Error::without_url)
 }
 
-fn verdict(Answer { source }: Answer) -> Verdict {
+fn verdict(source: Source, calls: Option<&Calls>) -> Verdict {
     let Source {
         ready,
         problem,
         last_attempt,
     } = source;
+    if let Some(Trouble { reason, message }) = calls.and_then(|calls| calls.problem.as_ref())
+        && is_word(reason)
+    {
+        return Verdict::no(reason.clone(), message);
+    }
     match (ready, problem) {
         (true, _) if last_attempt.is_none() => {
             Verdict::unknown(reason::PENDING, "the source was not asked yet")
@@ -147,6 +195,7 @@ mod tests {
         // More than what is read here, as the producer sends it.
         let text =
             json!({"ready": false, "shutting_down": false, "broker": {"connected": true}, "source": source});
-        assert_eq!(verdict(serde_json::from_value(text).unwrap()), expected);
+        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        assert_eq!(verdict(source, quota.as_ref()), expected);
     }
 }

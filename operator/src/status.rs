@@ -1,17 +1,19 @@
 //! What a status says. Pure: the same facts give the same status, and time is an argument.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schedule::sentence;
 use strum::IntoEnumIterator as _;
 
 use crate::{
-    api::status::{ConditionType, StockFeedStatus, reason},
+    api::status::{ConditionType, Quota, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
     generations::{self, Generations},
     labels::Component,
+    source::Judged,
     validate::ValidatedFeed,
 };
 
@@ -123,10 +125,11 @@ pub fn status_of(
     feed: &ValidatedFeed,
     applied: &Resources<Applied>,
     generations: Option<&Generations>,
-    source: &Verdict,
+    judged: &Judged,
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
 ) -> StockFeedStatus {
+    let source = &judged.verdict;
     let broker = applied.broker.verdict.clone();
     let schema = applied.database.verdict.clone();
     let producer = of_workload(&applied.producer, Component::Producer);
@@ -195,7 +198,12 @@ pub fn status_of(
         backlog: applied.broker.backlog,
         watermark: progress.and_then(|progress| progress.watermark).map(time),
         last_tick_time: progress.and_then(|progress| progress.last_tick_time).map(time),
-        quota: Some(feed.quota().clone()),
+        quota: Some(quota_of(feed, judged)),
+        next_open: judged
+            .calls
+            .as_ref()
+            .and_then(|calls| calls.market.next_open)
+            .map(whole_seconds),
         // Kept while the database cannot be asked: an Event is due when there are more.
         missing_messages: progress
             .map(|progress| progress.gaps)
@@ -213,6 +221,25 @@ pub fn status_of(
             .database
             .version
             .or_else(|| previous.and_then(|previous| previous.schema_version)),
+    }
+}
+
+/// What is asked and allowed, by the spec, and what is made of it, by the producer.
+fn quota_of(feed: &ValidatedFeed, judged: &Judged) -> Quota {
+    let asked = feed.quota().clone();
+    let Some(calls) = &judged.calls else {
+        return asked;
+    };
+    let interval = match calls.effective_interval_seconds {
+        Some(seconds) => sentence::compound(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        None if calls.market.next_open.is_some() => "closed".to_owned(),
+        None => "used up".to_owned(),
+    };
+    Quota {
+        used_today: i64::try_from(calls.used_today).ok(),
+        effective_interval: Some(interval),
+        exhausted_at: calls.exhausted_at.map(whole_seconds),
+        ..asked
     }
 }
 
@@ -276,6 +303,11 @@ pub fn same_but_figures(one: &StockFeedStatus, other: &StockFeedStatus) -> bool 
             watermark: None,
             last_tick_time: None,
             quarantined: None,
+            quota: status.quota.clone().map(|quota| Quota {
+                used_today: None,
+                exhausted_at: None,
+                ..quota
+            }),
             ..status.clone()
         };
         for condition in &mut without.conditions {

@@ -6,7 +6,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use contract::{
-    config::{MAX_PARTITIONS, MAX_SYMBOLS, MIN_INTERVAL, QueueGeneration},
+    config::{
+        Duplicates, MAX_PARTITIONS, MAX_SYMBOLS, MIN_INTERVAL, MarketHours, QueueGeneration, QuotaConfig,
+        QuotaPolicy,
+    },
     duration,
     names::FeedName,
     symbol::Symbol,
@@ -18,13 +21,14 @@ use snafu::{ResultExt, Snafu, ensure};
 use strum::{EnumDiscriminants, IntoStaticStr};
 
 use crate::{
-    api::{self, StockFeed, status::Quota},
+    api::{self, SecretKeyRef, StockFeed, status::Quota},
     connection::{BrokerConnection, DatabaseConnection, Problem},
     context::{Defaults, Images},
     dereference::{OwnSecret, References},
     generations::Generations,
-    quota::{Allowance, Assessment, assess},
+    quota::{Ask, Assessment, NO_PLAN, assess},
     rollout::Rollout,
+    token::ApiToken,
 };
 
 /// The shortest look ahead: clocks that are kept in time differ less.
@@ -43,10 +47,20 @@ pub struct ValidatedFeed {
     pub generation: i64,
     /// At least one, no two equal.
     pub symbols: Vec<Symbol>,
+    /// Those that processors know already.
+    pub former_symbols: Vec<Symbol>,
     /// Where quotes come from.
     pub source: ValidatedSource,
     /// Time between polls.
     pub interval: Duration,
+    /// When it is polled at all.
+    pub market_hours: MarketHours,
+    /// What becomes of a quote that is the same as the last one.
+    pub duplicates: Duplicates,
+    /// Bytes that may wait for the broker.
+    pub spool_bytes: u64,
+    /// The claim that they are kept on; `None`: with the pod.
+    pub spool_claim: Option<String>,
     /// How many queues the spec asks for.
     pub partitions: u16,
     /// The queues that there are, or will be after this reconciliation; `None` until the broker was looked at.
@@ -87,23 +101,37 @@ pub struct ValidatedFeed {
     pub writer_secret: OwnSecret,
     /// The feed's reader role.
     pub reader_secret: OwnSecret,
+    /// The tokens of the producer's API.
+    pub token: ApiToken,
 }
 
 /// Where quotes come from.
 #[derive(Clone, Debug)]
 pub struct ValidatedSource {
-    /// The URL that the endpoints are appended to.
-    pub base_url: String,
-    /// Whether the plan has the batch endpoint.
-    pub batch: bool,
+    /// Which source.
+    pub kind: SourceKind,
     /// How far behind its own clock the source may publish.
     pub delay: Duration,
-    /// The Secret with the API key.
-    pub secret: String,
-    /// The key in it.
-    pub key: String,
+    /// The Secret with the API key; `None`: the source needs none.
+    pub secret: Option<SecretKeyRef>,
     /// A fingerprint of the API key, or why there is none.
     pub fingerprint: Result<String, Problem>,
+    /// How many calls may be made.
+    pub quota: QuotaConfig,
+}
+
+/// A source.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// Financial Modeling Prep.
+    Fmp {
+        /// The URL that the endpoints are appended to.
+        base_url: String,
+        /// Whether the plan has the batch endpoint.
+        batch: bool,
+    },
+    /// Any HTTP API, as the spec says.
+    Http(Box<api::Http>),
 }
 
 /// Why a feed cannot be built.
@@ -191,6 +219,20 @@ pub enum Error {
         /// Which.
         window: WindowWidth,
     },
+    /// None, or more than one.
+    #[snafu(display("spec.source must have exactly one of fmp and http"))]
+    Source,
+    /// A URL without a place for a symbol.
+    #[snafu(display(
+        "spec.source.http.url must be an http or https URL without user and fragment, and hold {{symbol}} or {{symbols}}"
+    ))]
+    Template,
+    /// Bytes that make no spool.
+    #[snafu(display("spec.spool.maxMebibytes is {value}, not 1 to 65536"))]
+    Spool {
+        /// What was asked.
+        value: i32,
+    },
     /// Not an address of HTTP.
     #[snafu(display("spec.source.fmp.baseUrl is not an http or https URL without user, query and fragment"))]
     BaseUrl,
@@ -251,11 +293,13 @@ pub fn validate(
         broker_secret,
         writer_secret,
         reader_secret,
+        token,
+        sharing,
+        former_symbols,
         producer,
         processor,
     } = references;
     let spec = &feed.spec;
-    let fmp = &spec.source.fmp;
 
     let name = feed_name(feed)?;
     let owner = feed.controller_owner_ref(&()).ok_or_else(|| NoUidSnafu.build())?;
@@ -267,25 +311,33 @@ pub fn validate(
             interval: &spec.interval
         }
     );
-    let allowance = Allowance {
-        plan: fmp.plan,
-        calls_per_day: limit("spec.source.fmp.callsPerDay", fmp.calls_per_day)?,
-        calls_per_minute: limit("spec.source.fmp.callsPerMinute", fmp.calls_per_minute)?,
+    let market_hours = match spec.market_hours {
+        api::MarketHours::Always => MarketHours::Always,
+        api::MarketHours::Regular => MarketHours::Regular,
+        api::MarketHours::Extended => MarketHours::Extended,
     };
-    let quota = assess(symbols.len(), interval, allowance);
+    let source = source(feed, api_key, sharing)?;
+    let quota = assess(&Ask {
+        symbols: symbols.len(),
+        interval,
+        hours: market_hours,
+        quota: &source.quota,
+        batch: source.batch(),
+    });
 
     Ok(ValidatedFeed {
         name,
         owner,
         generation: feed.metadata.generation.unwrap_or_default(),
-        source: ValidatedSource {
-            base_url: base_url(&fmp.base_url)?,
-            batch: fmp.plan.has_batch(),
-            delay: time("spec.source.fmp.delay", &fmp.delay)?,
-            secret: fmp.api_key_secret_ref.name.clone(),
-            key: fmp.api_key_secret_ref.key.clone(),
-            fingerprint: api_key,
+        source,
+        market_hours,
+        duplicates: match spec.duplicates {
+            api::Duplicates::Skip => Duplicates::Skip,
+            api::Duplicates::Keep => Duplicates::Keep,
         },
+        spool_bytes: spool_bytes(spec.spool.max_mebibytes)?,
+        spool_claim: spec.spool.claim_name.clone(),
+        token,
         interval,
         partitions: partitions(spec.processing.partitions)?,
         generations: feed
@@ -321,6 +373,7 @@ pub fn validate(
         suspend: spec.suspend,
         quota,
         symbols,
+        former_symbols,
         images: defaults.images.clone(),
         broker,
         database,
@@ -408,6 +461,102 @@ fn limit(field: &'static str, value: Option<i64>) -> Result<Option<u64>, Error> 
         Ok(limit) if limit > 0 => Ok(Some(limit)),
         _ => CallsSnafu { field, value }.fail(),
     }
+}
+
+fn source(
+    feed: &StockFeed,
+    fingerprint: Result<String, Problem>,
+    feeds: u64,
+) -> Result<ValidatedSource, Error> {
+    let spec = &feed.spec.source;
+    let (kind, delay, per_day, per_minute, policy) = match (&spec.fmp, &spec.http) {
+        (Some(fmp), None) => {
+            let per_day = limit("spec.source.fmp.callsPerDay", fmp.calls_per_day)?;
+            let per_minute = limit("spec.source.fmp.callsPerMinute", fmp.calls_per_minute)?;
+            (
+                SourceKind::Fmp {
+                    base_url: base_url(&fmp.base_url)?,
+                    batch: fmp.plan.has_batch(),
+                },
+                time("spec.source.fmp.delay", &fmp.delay)?,
+                per_day.or_else(|| fmp.plan.calls_per_day()),
+                per_minute.or_else(|| fmp.plan.calls_per_minute()),
+                fmp.quota_policy,
+            )
+        }
+        (None, Some(http)) => {
+            template(&http.url)?;
+            (
+                SourceKind::Http(Box::new(http.clone())),
+                time("spec.source.http.delay", &http.delay)?,
+                limit("spec.source.http.callsPerDay", http.calls_per_day)?,
+                limit("spec.source.http.callsPerMinute", http.calls_per_minute)?,
+                http.quota_policy,
+            )
+        }
+        _ => return SourceSnafu.fail(),
+    };
+    let secret = spec.api_key().cloned();
+    let namespace = feed.namespace().unwrap_or_default();
+    let key = match &secret {
+        Some(secret) => format!("{namespace}/{}/{}", secret.name, secret.key),
+        // Nobody else is counted with it.
+        None => format!("{namespace}//{}", feed.name_any()),
+    };
+    Ok(ValidatedSource {
+        kind,
+        delay,
+        secret,
+        fingerprint,
+        quota: QuotaConfig {
+            calls_per_day: per_day,
+            calls_per_minute: per_minute,
+            policy: match policy {
+                api::QuotaPolicy::Stretch => QuotaPolicy::Stretch,
+                api::QuotaPolicy::Enforce => QuotaPolicy::Enforce,
+            },
+            plan: spec
+                .fmp
+                .as_ref()
+                .map_or(NO_PLAN, |fmp| fmp.plan.name())
+                .to_owned(),
+            key,
+            feeds: feeds.max(1),
+        },
+    })
+}
+
+impl ValidatedSource {
+    /// Whether many symbols are asked for in one call.
+    #[must_use]
+    pub fn batch(&self) -> bool {
+        match &self.kind {
+            SourceKind::Fmp { batch, .. } => *batch,
+            SourceKind::Http(http) => http.url.contains("{symbols}"),
+        }
+    }
+}
+
+fn template(text: &str) -> Result<(), Error> {
+    let example = text.replace("{symbols}", "A").replace("{symbol}", "A");
+    let url: reqwest::Url = example.parse().map_err(|_| TemplateSnafu.build())?;
+    let plain = ["http", "https"].contains(&url.scheme())
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
+        && example != text;
+    ensure!(plain, TemplateSnafu);
+    Ok(())
+}
+
+fn spool_bytes(value: i32) -> Result<u64, Error> {
+    let mebibytes = u64::try_from(value)
+        .ok()
+        .filter(|value| (1..=65_536).contains(value));
+    mebibytes
+        .map(|mebibytes| mebibytes << 20)
+        .ok_or_else(|| SpoolSnafu { value }.build())
 }
 
 fn base_url(text: &str) -> Result<String, Error> {

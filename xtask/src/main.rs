@@ -8,6 +8,7 @@ mod generated;
 mod images;
 mod packages;
 mod progress;
+mod python;
 mod rootfs;
 mod servers;
 mod test;

@@ -47,6 +47,9 @@ pub const TESTBED: &[Needed] = &[
     needed("musl-gcc", "musl-tools"),
 ];
 
+/// For Python environments. Their files' names hold Python's version, so `python` finds out whether they are missing.
+pub const PYTHON: &[&str] = &["python3", "python3-venv"];
+
 /// Installs the packages whose files are missing; does nothing, quickly, when none is.
 pub fn ensure(workspace: &Workspace, progress: &Progress, lists: &[&[Needed]]) -> Result<()> {
     let mut missing: Vec<&str> = lists
@@ -63,6 +66,11 @@ pub fn ensure(workspace: &Workspace, progress: &Progress, lists: &[&[Needed]]) -
     if missing.is_empty() {
         return Ok(());
     }
+    install(workspace, progress, &missing)
+}
+
+/// Installs packages.
+pub fn install(workspace: &Workspace, progress: &Progress, missing: &[&str]) -> Result<()> {
     let names = missing.join(" ");
     if !is_root() || workspace.find_program("apt-get").is_none() {
         bail!("this machine lacks {names}; install them (Debian's names), or run this as root on Debian");
@@ -75,7 +83,7 @@ pub fn ensure(workspace: &Workspace, progress: &Progress, lists: &[&[Needed]]) -
             log.run(
                 apt_get()
                     .args(["install", "--yes", "--no-install-recommends"])
-                    .args(&missing),
+                    .args(missing),
             )
         },
     )

@@ -12,7 +12,7 @@ use crate::cluster::{Access, Cluster};
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{generated, tools, up};
+use crate::{generated, python, tools, up};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -200,8 +200,12 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
         Some(Part::Component) => &["--test", "*"],
         _ => &[],
     };
+    let component = only != Some(Part::Unit);
+    let python = component
+        .then(|| python::ensure(workspace, progress))
+        .transpose()?;
     // The servers end with this value, whatever happens to the tests.
-    let servers = (only != Some(Part::Unit))
+    let servers = component
         .then(|| Servers::start(workspace, progress, Purpose::Tests))
         .transpose()?;
     let environment = servers.as_ref().map(Servers::environment).unwrap_or_default();
@@ -220,7 +224,8 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                     FEATURES,
                 ])
                 .args(targets)
-                .envs(environment.iter().map(|(name, value)| (name, value))),
+                .envs(environment.iter().map(|(name, value)| (name, value)))
+                .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs))),
         );
         closing_lines(log, result)
     })

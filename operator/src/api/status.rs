@@ -49,6 +49,10 @@ pub struct StockFeedStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
 
+    /// When the exchange is polled again; absent while it is polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_open: Option<Time>,
+
     /// Messages that were published and never arrived, since the feed began. Table gaps lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_messages: Option<i64>,
@@ -82,16 +86,28 @@ pub struct QueueGenerationStatus {
 }
 
 /// What the feed asks of its source, and what it may.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
     /// Calls a day that the plan allows; absent when it has no such limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_day: Option<i64>,
-    /// Calls a day that this feed makes at its interval.
+    /// Calls a day that this feed would make at its interval.
     pub projected_calls_per_day: i64,
     /// The shortest interval that stays within what is allowed.
     pub minimum_interval: String,
+    /// How many feeds share the API key, this one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feeds: Option<i32>,
+    /// Calls that the feed has made today; the day begins at midnight in New York.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_today: Option<i64>,
+    /// The interval that is kept; "closed" or "used up" while nothing is polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_interval: Option<String>,
+    /// When today's calls are used up, should the interval be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exhausted_at: Option<Time>,
 }
 
 /// The types of conditions, in the order they are shown.

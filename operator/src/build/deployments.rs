@@ -8,10 +8,10 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
-            HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
-            Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-            VolumeMount,
+            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+            EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -47,6 +47,8 @@ struct Worker {
     limits: [(&'static str, &'static str); 2],
     environment: Vec<EnvVar>,
     secrets: Vec<Volume>,
+    /// What it writes to, and where that is mounted.
+    writable: Option<(Volume, &'static str)>,
     hash: String,
     /// The generation of queues that it publishes to, or consumes.
     generation: u32,
@@ -59,7 +61,8 @@ pub(super) fn producer(
     broker: &Data,
     api_key: &str,
 ) -> Deployment {
-    let rendered = config::producer(feed, queues).render();
+    // The database's credentials are no part of the hash: they are read for every connection, and there are few.
+    let rendered = config::producer_at_start(feed, queues).render();
     let worker = Worker {
         component: Component::Producer,
         image: feed.images.producer.clone(),
@@ -72,10 +75,8 @@ pub(super) fn producer(
         requests: [("cpu", "20m"), ("memory", "32Mi")],
         limits: [("cpu", "1"), ("memory", "128Mi")],
         environment: Vec::new(),
-        secrets: vec![
-            secret_volume("broker", labels::broker_secret(feed.name.name()), None),
-            secret_volume("source", feed.source.secret.clone(), Some(&feed.source.key)),
-        ],
+        secrets: producer_secrets(feed),
+        writable: Some((spool_volume(feed), config::SPOOL_DIRECTORY)),
         hash: hash(&rendered, &[broker], api_key),
         generation: queues.generation,
     };
@@ -121,10 +122,46 @@ pub(super) fn processor(
             secret_volume("broker", labels::broker_secret(feed.name.name()), None),
             secret_volume("database", labels::database_secret(feed.name.name()), None),
         ],
+        writable: None,
         hash: hash(&rendered, &[broker, database], ""),
         generation: queues.generation,
     };
     deployment(feed, worker)
+}
+
+fn producer_secrets(feed: &ValidatedFeed) -> Vec<Volume> {
+    let name = feed.name.name();
+    let mut volumes = vec![
+        secret_volume("broker", labels::broker_secret(name), None),
+        // Calls to the source are counted there.
+        secret_volume("database", labels::database_secret(name), None),
+        secret_volume("token", labels::token_secret(name), None),
+    ];
+    if let Some(secret) = &feed.source.secret {
+        volumes.push(secret_volume("source", secret.name.clone(), Some(&secret.key)));
+    }
+    volumes
+}
+
+/// What waits for the broker, on a claim of the user's, or with the pod. The producer stops fetching long before the limit.
+fn spool_volume(feed: &ValidatedFeed) -> Volume {
+    let claim = feed
+        .spool_claim
+        .as_ref()
+        .map(|name| PersistentVolumeClaimVolumeSource {
+            claim_name: name.clone(),
+            read_only: None,
+        });
+    let with_pod = EmptyDirVolumeSource {
+        size_limit: Some(Quantity(format!("{}Mi", (feed.spool_bytes >> 20) * 3 + 64))),
+        medium: None,
+    };
+    Volume {
+        name: "spool".to_owned(),
+        empty_dir: claim.is_none().then_some(with_pod),
+        persistent_volume_claim: claim,
+        ..Volume::default()
+    }
 }
 
 fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
@@ -177,6 +214,15 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
         ..Volume::default()
     }];
     volumes.extend(worker.secrets);
+    let mut mounts: Vec<VolumeMount> = volumes.iter().map(mount).collect();
+    if let Some((volume, path)) = worker.writable {
+        mounts.push(VolumeMount {
+            name: volume.name.clone(),
+            mount_path: path.to_owned(),
+            ..VolumeMount::default()
+        });
+        volumes.push(volume);
+    }
     let container = Container {
         name: worker.component.name().to_owned(),
         image: Some(worker.image),
@@ -209,7 +255,7 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(volumes.iter().map(mount).collect()),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     PodSpec {

@@ -13,6 +13,7 @@ use super::config;
 use crate::{
     connection::{Data, DatabaseConnection},
     labels::{self, Component},
+    token::ApiToken,
     validate::ValidatedFeed,
 };
 
@@ -111,7 +112,27 @@ pub(super) fn secrets(feed: &ValidatedFeed) -> Vec<Secret> {
         let data = database_data(connection, feed.name.reader_role(), password);
         secret(labels::reader_secret(name), data)
     });
-    [broker, writer, reader].into_iter().flatten().collect()
+    let token = Secret {
+        metadata: ObjectMeta {
+            annotations: Some([(labels::TOKEN_MADE.to_owned(), feed.token.made.to_string())].into()),
+            ..metadata(feed, labels::token_secret(name), labels::common(name))
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(token_data(&feed.token)),
+        ..Secret::default()
+    };
+    [broker, writer, reader, Some(token)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn token_data(token: &ApiToken) -> Data {
+    let mut data = vec![("token", token.token.expose_secret().to_owned())];
+    if let Some(previous) = &token.previous {
+        data.push(("previous", previous.expose_secret().to_owned()));
+    }
+    encoded(data)
 }
 
 /// What the feed's broker Secret holds: from the connection, or what it held before the connection was lost.

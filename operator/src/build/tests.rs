@@ -2,6 +2,7 @@ use k8s_openapi::ByteString;
 use serde_json::json;
 
 use super::*;
+use crate::rollout::Rollout;
 use crate::validate::tests::{defaults, example, parsed, references, validated};
 
 /// All objects of a feed in the order they are applied.
@@ -92,7 +93,10 @@ fn pods_are_replaced_when_what_they_read_changes() {
     let mut other_symbols = example();
     other_symbols["spec"]["symbols"] = json!(["AAPL"]);
     let after = hashes(&validated(other_symbols));
-    assert!(after.0 != before.0 && after.1 != before.1, "symbols");
+    assert!(
+        after.0 == before.0 && after.1 != before.1,
+        "symbols, which the producer takes on as it runs"
+    );
 
     let mut other_replicas = example();
     other_replicas["spec"]["processing"]["replicas"]["min"] = json!(1);
@@ -142,6 +146,7 @@ fn while_partitions_change_the_producer_has_the_newest_queues_that_are_there_and
     feed.producer = crate::rollout::Rollout {
         generations: [2].into(),
         settled: true,
+        ..Rollout::default()
     };
     assert_eq!(build(&feed).broker.unwrap().topology.sealed_below, 2);
     feed.queues_made = 3;
@@ -199,9 +204,149 @@ fn a_lost_connection_leaves_running_workers_as_they_are() {
     lost.writer_secret.data = Some(data[1].clone());
     assert_eq!(hashes(&lost), before);
     let built = build(&lost);
-    assert!(built.secrets.is_empty() && built.broker.is_err() && built.database.is_err());
+    assert!(built.broker.is_err() && built.database.is_err());
+    assert_eq!(
+        built.secrets.len(),
+        1,
+        "the token of the API, which is nobody else's"
+    );
 
     lost.broker_secret.data = None;
     let built = build(&lost);
     assert!(built.producer.deployment.is_err() && built.processor.deployment.is_err());
+}
+
+#[test]
+fn what_takes_effect_while_the_producer_runs_leaves_its_deployment_alone() {
+    let deployment = |value: serde_json::Value| {
+        let built = build(&validated(value));
+        serde_json::to_value(built.producer.deployment.unwrap()).unwrap()
+    };
+    let before = deployment(example());
+    for (path, value) in [
+        ("/spec/symbols", json!(["AAPL"])),
+        ("/spec/interval", json!("5s")),
+        ("/spec/marketHours", json!("Regular")),
+        ("/spec/duplicates", json!("Keep")),
+        ("/spec/source/fmp/callsPerDay", json!(100)),
+        ("/spec/source/fmp/quotaPolicy", json!("Enforce")),
+    ] {
+        let mut changed = example();
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        changed.pointer_mut(parent).unwrap()[key] = value;
+        assert_eq!(deployment(changed.clone()), before, "{path}");
+        let config = |value| build(&validated(value)).config_maps[0].data.clone();
+        assert_ne!(config(changed), config(example()), "{path} is in the ConfigMap");
+    }
+    let mut changed = example();
+    changed["spec"]["source"]["fmp"]["delay"] = json!("5s");
+    assert_ne!(
+        deployment(changed),
+        before,
+        "what is read at the start needs a new pod"
+    );
+}
+
+#[test]
+fn another_source_and_a_claim_are_in_configuration_and_pod() {
+    let mut value = example();
+    value["spec"]["source"] = json!({"http": {
+        "url": "https://quotes.example.com/v1?symbols={symbols}", "symbol": "/s", "price": "/p", "time": "/t",
+        "timeFormat": "Rfc3339", "callsPerDay": 1000,
+    }});
+    value["spec"]["spool"] = json!({"maxMebibytes": 10, "claimName": "spool"});
+    let feed = validated(value);
+    let built = build(&feed);
+    let data = built.config_maps[0].data.as_ref().unwrap();
+    let config: serde_json::Value = serde_json::from_str(&data["config.json"]).unwrap();
+    assert_eq!(config["source"]["http"]["timeFormat"], "Rfc3339");
+    assert_eq!(config["spool"]["maxBytes"], 10 << 20);
+    assert_eq!(config["quota"]["callsPerDay"], 1000);
+    let deployment = serde_json::to_value(built.producer.deployment.unwrap()).unwrap();
+    let volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        .as_array()
+        .unwrap();
+    let of = |name: &str| volumes.iter().find(|volume| volume["name"] == name);
+    assert_eq!(
+        of("spool").unwrap()["persistentVolumeClaim"]["claimName"],
+        "spool"
+    );
+    assert!(of("source").is_none(), "it needs no key");
+    assert!(of("token").is_some() && of("database").is_some());
+}
+
+#[test]
+fn a_running_producer_hears_of_new_symbols_when_all_processors_know_them() {
+    let hash = |deployment: Result<Box<Deployment>, String>| {
+        let template = deployment.unwrap().spec.unwrap().template.metadata.unwrap();
+        template.annotations.unwrap()[CONFIG_HASH].clone()
+    };
+    let of = |hashes: &[&String], settled| Rollout {
+        hashes: hashes.iter().map(|hash| (*hash).clone()).collect(),
+        settled,
+        ..Rollout::default()
+    };
+    let before = build(&validated(example()));
+    let (producer, old) = (
+        hash(before.producer.deployment),
+        hash(before.processor.deployment),
+    );
+    let mut changed = example();
+    changed["spec"]["symbols"] = json!(["AAPL", "MSFT", "GOOG", "NVDA"]);
+    let new = hash(build(&validated(changed.clone())).processor.deployment);
+    let maps = |of_producer: Rollout, of_processor: Rollout| {
+        let mut feed = validated(changed.clone());
+        feed.producer = of_producer;
+        feed.processor = of_processor;
+        build(&feed).config_maps.len()
+    };
+    assert_eq!(maps(of(&[&producer], true), of(&[&old], true)), 1, "not told yet");
+    assert_eq!(
+        maps(of(&[&producer], true), of(&[&old, &new], true)),
+        1,
+        "an old one is still there"
+    );
+    assert_eq!(
+        maps(of(&[&producer], true), of(&[&new], false)),
+        1,
+        "an old one may come"
+    );
+    assert_eq!(maps(of(&[&producer], true), of(&[&new], true)), 2, "told");
+    assert_eq!(
+        maps(of(&[], true), of(&[&old], true)),
+        2,
+        "one that is not there needs its configuration"
+    );
+    let other = "another".to_owned();
+    assert_eq!(
+        maps(of(&[&other], true), of(&[&old], true)),
+        2,
+        "one that is replaced has to read it"
+    );
+}
+
+#[test]
+fn processors_go_on_knowing_symbols_that_have_left() {
+    let mut feed = validated(example());
+    let before = build(&feed);
+    feed.former_symbols = feed.symbols.clone();
+    feed.symbols.truncate(1);
+    let after = build(&feed);
+    assert_eq!(before.config_maps[1], after.config_maps[1]);
+    assert_ne!(before.config_maps[0], after.config_maps[0]);
+    feed.former_symbols = (0..600)
+        .map(|number| format!("S{number}").parse().unwrap())
+        .collect();
+    assert_eq!(
+        config::processor(
+            &feed,
+            contract::config::QueueGeneration {
+                generation: 1,
+                partitions: 2
+            }
+        )
+        .symbols
+        .len(),
+        500
+    );
 }

@@ -35,6 +35,7 @@ fn on(generation: u32) -> Rollout {
     Rollout {
         generations: [generation].into(),
         settled: true,
+        ..Rollout::default()
     }
 }
 

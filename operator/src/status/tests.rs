@@ -89,7 +89,8 @@ fn status_of_feed(
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
 ) -> StockFeedStatus {
-    status_of(feed, applied, feed.generations.as_ref(), source, previous, now)
+    let judged = source.clone().into();
+    status_of(feed, applied, feed.generations.as_ref(), &judged, previous, now)
 }
 
 fn truth(status: &StockFeedStatus, kind: ConditionType) -> (String, String) {
@@ -306,6 +307,7 @@ fn a_change_of_the_partitions_is_reconciling_with_numbers_and_ready_all_the_same
         feed.producer = Rollout {
             generations: producer.into_iter().collect(),
             settled: true,
+            ..Rollout::default()
         };
         let status = status_of_feed(&feed, &all, &answering(), None, at(0));
         assert_eq!(
@@ -356,7 +358,7 @@ fn the_next_list_of_queues_is_said_before_anything_is_published_to_it() {
     value["spec"]["processing"]["partitions"] = json!(8);
     let feed = validated(value);
     let (_, next) = changing();
-    let status = status_of(&feed, &applied(), Some(&next), &answering(), None, at(0));
+    let status = status_of(&feed, &applied(), Some(&next), &answering().into(), None, at(0));
     assert_eq!(status.queues.len(), 2);
     assert_eq!((status.queue_generation, status.partitions), (Some(1), Some(2)));
 }

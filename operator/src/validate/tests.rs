@@ -71,6 +71,13 @@ pub(crate) fn references() -> References {
         broker_secret: own("broker-password"),
         writer_secret: own("writer-password"),
         reader_secret: own("reader-password"),
+        token: ApiToken {
+            token: "api-token".into(),
+            previous: None,
+            made: "2026-11-25T00:00:00Z".parse().unwrap(),
+        },
+        sharing: 1,
+        former_symbols: Vec::new(),
         producer: Rollout::default(),
         processor: Rollout::default(),
     }
@@ -88,10 +95,16 @@ pub(crate) fn validated(value: Value) -> ValidatedFeed {
 fn the_example_is_valid_and_windows_are_in_order() {
     let feed = validated(example());
     assert_eq!(feed.windows, [WindowWidth::Minute1, WindowWidth::Day1]);
-    assert_eq!(feed.source.base_url, "http://simulator:8090/stable");
+    let SourceKind::Fmp { base_url, batch } = &feed.source.kind else {
+        panic!("{:?}", feed.source.kind);
+    };
+    assert_eq!(
+        (base_url.as_str(), *batch),
+        ("http://simulator:8090/stable", true)
+    );
     assert_eq!(feed.retention, Some(Duration::from_secs(90 * 86_400)));
     assert_eq!(feed.out_of_orderness, Duration::from_secs(5));
-    assert!(feed.source.batch && !feed.suspend);
+    assert!(!feed.suspend);
 }
 
 #[rstest]
@@ -117,6 +130,10 @@ fn the_example_is_valid_and_windows_are_in_order() {
 #[case::other_scheme("/spec/source/fmp/baseUrl", json!("ftp://x"), ErrorKind::BaseUrl, "spec.source.fmp.baseUrl")]
 #[case::credentials_in_url("/spec/source/fmp/baseUrl", json!("http://u:p@x"), ErrorKind::BaseUrl, "spec.source.fmp.baseUrl")]
 #[case::short_retention("/spec/storage/retention", json!("23h"), ErrorKind::Retention, "spec.storage.retention")]
+#[case::two_sources("/spec/source/http", json!({"url": "http://x/{symbol}", "price": "/p", "time": "/t"}), ErrorKind::Source, "exactly one of fmp and http")]
+#[case::no_source("/spec/source", json!({}), ErrorKind::Source, "exactly one of fmp and http")]
+#[case::no_place_for_a_symbol("/spec/source", json!({"http": {"url": "http://x/", "price": "/p", "time": "/t"}}), ErrorKind::Template, "spec.source.http.url")]
+#[case::no_spool("/spec/spool", json!({"maxMebibytes": 0}), ErrorKind::Spool, "spec.spool.maxMebibytes")]
 #[case::no_calls("/spec/source/fmp/callsPerDay", json!(0), ErrorKind::Calls, "spec.source.fmp.callsPerDay")]
 fn refuses(#[case] pointer: &str, #[case] value: Value, #[case] expected: ErrorKind, #[case] message: &str) {
     let mut feed = example();
@@ -138,12 +155,12 @@ fn a_minimal_feed_gets_the_documented_defaults() {
     feed["spec"] = json!({"symbols": ["A"], "source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}}});
     let feed = validated(feed);
     assert_eq!(feed.interval, Duration::from_secs(60));
-    assert_eq!(feed.source.key, "apiKey");
+    assert_eq!(feed.source.secret.as_ref().unwrap().key, "apiKey");
     assert_eq!(feed.partitions, 4);
     assert_eq!((feed.max_future, feed.max_age), (Duration::from_secs(300), None));
     assert_eq!(feed.windows.len(), 4);
     assert_eq!(
-        (feed.replicas, feed.retention, feed.source.batch),
+        (feed.replicas, feed.retention, feed.source.batch()),
         (1, None, false)
     );
     assert!(feed.quota.sufficient == (1_440 <= 250));

@@ -29,12 +29,98 @@ pub struct ProducerConfig {
     /// How often; at least 100 ms.
     #[serde(with = "duration")]
     pub interval: Duration,
+    /// When the source is polled at all.
+    #[serde(default)]
+    pub market_hours: MarketHours,
+    /// What becomes of a quote that is the same as the last one of its symbol.
+    #[serde(default)]
+    pub duplicates: Duplicates,
+    /// How many calls may be made.
+    #[serde(default)]
+    pub quota: QuotaConfig,
     /// The partitions to publish to.
     pub queues: QueueGeneration,
+    /// Where what the broker has not confirmed is kept; `None`: in memory, for a try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolConfig>,
     /// The folder of the broker's Secret: files `host`, `port`, `username`, `password`, optionally `vhost`, `tls`, `ca.crt`.
     pub broker_directory: PathBuf,
+    /// The folder of the database's Secret, as in [`ProcessorConfig::database_directory`]: calls are counted there. `None`: they
+    /// are counted in memory, and forgotten at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_directory: Option<PathBuf>,
+    /// The folder of the Secret with the API's bearer token: file `token`, and `previous` while the one before is still good.
+    /// `None`: whoever reaches the API may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_directory: Option<PathBuf>,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
+}
+
+/// When a source is polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MarketHours {
+    /// At all times.
+    #[default]
+    Always,
+    /// 09:30 to 16:00 in New York on days of trading, 13:00 on half days.
+    Regular,
+    /// 04:00 to 20:00 in New York on days of trading, 17:00 on half days.
+    Extended,
+}
+
+/// What becomes of a quote with the event time, price and volume of the last one of its symbol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Duplicates {
+    /// It is counted, and not published.
+    #[default]
+    Skip,
+    /// It is published as any other.
+    Keep,
+}
+
+/// What happens when the calls of a day do not suffice for the interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuotaPolicy {
+    /// The interval grows, so that the calls last until the day ends.
+    #[default]
+    Stretch,
+    /// The interval stays. When the calls are used up none is made until midnight in New York.
+    Enforce,
+}
+
+/// How many calls a producer may make. A day begins at midnight in New York.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuotaConfig {
+    /// Calls a day with the API key; `None`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_day: Option<u64>,
+    /// Calls in any minute with the API key; `None`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_minute: Option<u64>,
+    /// What happens when the day's do not suffice.
+    #[serde(default)]
+    pub policy: QuotaPolicy,
+    /// What the plan is called, for people.
+    #[serde(default)]
+    pub plan: String,
+    /// What the API key is called: feeds of one database that name the same key are counted together.
+    #[serde(default)]
+    pub key: String,
+    /// How many feeds use the key: each may make that part of the calls.
+    #[serde(default = "one")]
+    pub feeds: u64,
+}
+
+/// Where what the broker has not confirmed is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpoolConfig {
+    /// A folder that survives a restart of the container.
+    pub directory: PathBuf,
+    /// When so many bytes are waiting nothing more is fetched.
+    pub max_bytes: u64,
 }
 
 /// A source of quotes.
@@ -43,6 +129,56 @@ pub struct ProducerConfig {
 pub enum SourceConfig {
     /// Financial Modeling Prep, or what answers as it does.
     Fmp(FmpConfig),
+    /// Any HTTP API that answers with JSON.
+    Http(HttpConfig),
+}
+
+/// How to ask an HTTP API for a quote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The URL with `{symbol}` in it, or `{symbols}` for many at once, separated by commas.
+    pub url: String,
+    /// The header that the API key travels in; it is sent without a prefix. `None`: no key is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_header: Option<String>,
+    /// The file that holds the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// Where in the answer the quotes are: a JSON pointer (RFC 6901) to an object, or to a list of them. Empty: the answer itself.
+    #[serde(default)]
+    pub quotes: String,
+    /// JSON pointer in a quote to its symbol. `None` with `{symbol}`: the answer is of the symbol that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// JSON pointer in a quote to its price.
+    pub price: String,
+    /// JSON pointer in a quote to its time.
+    pub time: String,
+    /// How the time is written.
+    #[serde(default)]
+    pub time_format: TimeFormat,
+    /// JSON pointer in a quote to the day's volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// As in [`FmpConfig::delay`].
+    #[serde(with = "duration")]
+    pub delay: Duration,
+    /// The longest one request may take.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+}
+
+/// How a time is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeFormat {
+    /// Seconds since 1970, with or without a fraction.
+    #[default]
+    UnixSeconds,
+    /// Milliseconds since 1970.
+    UnixMilliseconds,
+    /// As in 2026-11-25T14:30:00Z.
+    Rfc3339,
 }
 
 /// How to reach Financial Modeling Prep.
@@ -124,6 +260,23 @@ pub struct BatchConfig {
     pub linger: Duration,
 }
 
+impl Default for QuotaConfig {
+    fn default() -> Self {
+        Self {
+            calls_per_day: None,
+            calls_per_minute: None,
+            policy: QuotaPolicy::default(),
+            plan: String::new(),
+            key: String::new(),
+            feeds: 1,
+        }
+    }
+}
+
+const fn one() -> u64 {
+    1
+}
+
 impl Default for BatchConfig {
     fn default() -> Self {
         Self {
@@ -168,6 +321,13 @@ impl ProducerConfig {
             FieldSnafu {
                 field: "interval",
                 problem: "is shorter than 100ms"
+            }
+        );
+        ensure!(
+            config.quota.feeds > 0,
+            FieldSnafu {
+                field: "quota.feeds",
+                problem: "must be at least 1"
             }
         );
         Ok(config)

@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     } = common;
     service::tls::install_provider()?;
     service::telemetry::init(&log, log_format)?;
-    let config = ProducerConfig::parse(&read_config(&config)?)?;
+    let parsed = ProducerConfig::parse(&read_config(&config)?)?;
     let token = service::shutdown::token()?;
-    producer::start(config, token).await?.wait().await
+    producer::start(parsed, Some(config), token).await?.wait().await
 }

@@ -1,29 +1,34 @@
 //! Turns what was fetched into messages. Pure.
 //!
-//! Every message has a number of its own among those of this publisher and its partition: 1, 2, 3, … without gaps. A message
-//! keeps its number however often it has to be published.
+//! Every message has a number of its own among those of its publisher and its partition: 1, 2, 3, … without gaps. A message
+//! keeps its number however often it has to be published. Another generation of queues is another publisher's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{
-    config::QueueGeneration,
+    config::{Duplicates, QueueGeneration},
     event_time::EventTime,
     names::{heartbeat_routing_key, routing_key},
     partition::partition_of,
-    price::Price,
     symbol::Symbol,
     tick::{Tick, encode},
 };
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::source::Fetched;
+use crate::{
+    source::Fetched,
+    spool::{Addition, Recovered},
+};
 
 /// The most ticks in one message. All are of one symbol, because the routing key names it.
 pub const MAX_TICKS: usize = 100;
 
 /// A message that is to be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
+    /// Who numbered it.
+    pub publisher: Uuid,
     /// Where to.
     pub partition: u16,
     /// Its number.
@@ -36,41 +41,52 @@ pub struct Outgoing {
     pub traceparent: String,
     /// When it was composed, which is when it was first sent, but for a broker that is away.
     pub published_at: EventTime,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body: JSON.
+    pub body: String,
     /// Of a heartbeat: nothing older will follow.
     pub bound: Option<EventTime>,
 }
 
 /// What makes two quotes of a symbol the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     event_time: EventTime,
-    price: Price,
+    /// The price's digits, without zeros at the end.
+    price: String,
     volume: Option<i64>,
+}
+
+/// Where numbering stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Who numbers.
+    pub publisher: Uuid,
+    /// For which generation of queues.
+    pub generation: u32,
+    /// The last number of each partition.
+    pub sequences: Vec<u64>,
+    /// The last bound of each partition.
+    pub bounds: Vec<Option<EventTime>>,
+    /// Messages of all publishers that were ever added to the spool.
+    pub added: u64,
 }
 
 /// Numbers messages, and knows what was published before.
 #[derive(Debug)]
 pub struct Composer {
-    publisher: Uuid,
-    generation: u32,
-    /// The last number of each partition.
-    sequences: Vec<u64>,
-    /// The last bound of each partition.
-    bounds: Vec<Option<EventTime>>,
+    position: Position,
     last: BTreeMap<Symbol, Fingerprint>,
 }
 
 /// The messages of one poll, in the order in which they are to be published.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Composed {
-    /// The messages.
-    pub messages: Vec<Outgoing>,
+    /// For the spool.
+    pub addition: Addition,
     /// How many ticks they hold.
     pub ticks: usize,
-    /// Quotes that were left out because the last one of their symbol was the same.
-    pub unchanged: usize,
+    /// Symbols whose quote was left out because their last one was the same.
+    pub unchanged: BTreeSet<Symbol>,
 }
 
 /// The trace that the messages of one poll belong to.
@@ -92,64 +108,96 @@ impl From<&Tick> for Fingerprint {
     fn from(tick: &Tick) -> Self {
         Self {
             event_time: tick.event_time,
-            price: tick.price,
+            price: tick.price.to_string(),
             volume: tick.volume,
         }
     }
 }
 
-impl Composer {
-    /// The start of a publisher's run.
-    #[must_use]
-    pub fn new(publisher: Uuid, queues: QueueGeneration) -> Self {
-        let QueueGeneration {
-            generation,
-            partitions,
-        } = queues;
+impl Position {
+    /// Where a new publisher begins.
+    fn new(publisher: Uuid, queues: QueueGeneration, added: u64) -> Self {
+        let partitions = usize::from(queues.partitions);
         Self {
             publisher,
-            generation,
-            sequences: vec![0; usize::from(partitions)],
-            bounds: vec![None; usize::from(partitions)],
-            last: BTreeMap::new(),
+            generation: queues.generation,
+            sequences: vec![0; partitions],
+            bounds: vec![None; partitions],
+            added,
+        }
+    }
+}
+
+impl Composer {
+    /// Goes on where the spool says that numbering stopped. `publisher` numbers from now on when it is new, or of another
+    /// generation of queues.
+    #[must_use]
+    pub fn new(publisher: Uuid, queues: QueueGeneration, recovered: Recovered) -> Self {
+        let Recovered { position, last } = recovered;
+        let added = position.as_ref().map_or(0, |position| position.added);
+        let same = |position: &Position| {
+            position.generation == queues.generation
+                && position.sequences.len() == usize::from(queues.partitions)
+                && position.bounds.len() == usize::from(queues.partitions)
+        };
+        Self {
+            position: position
+                .filter(same)
+                .unwrap_or_else(|| Position::new(publisher, queues, added)),
+            last: last.into_iter().collect(),
         }
     }
 
     /// The publisher's identity.
     #[must_use]
     pub const fn publisher(&self) -> Uuid {
-        self.publisher
+        self.position.publisher
     }
 
     /// Composes the messages of one fetch at this moment: ticks by partition and symbol, then heartbeats.
-    pub fn compose(&mut self, fetched: &Fetched, trace: Trace, now: EventTime) -> Composed {
-        let mut composed = Composed::default();
+    pub fn compose(
+        &mut self,
+        fetched: &Fetched,
+        duplicates: Duplicates,
+        trace: Trace,
+        now: EventTime,
+    ) -> Composed {
+        let mut messages = Vec::new();
+        let (mut ticks, mut unchanged, mut last) = (0, BTreeSet::new(), BTreeMap::new());
         let mut groups: BTreeMap<(u16, &Symbol), Vec<&Tick>> = BTreeMap::new();
         for tick in &fetched.ticks {
             let fingerprint = Fingerprint::from(tick);
-            if self.last.insert(tick.symbol.clone(), fingerprint) == Some(fingerprint) {
-                composed.unchanged += 1;
-                continue;
+            if self.last.get(&tick.symbol) == Some(&fingerprint) {
+                if duplicates == Duplicates::Skip {
+                    unchanged.insert(tick.symbol.clone());
+                    continue;
+                }
+            } else {
+                self.last.insert(tick.symbol.clone(), fingerprint.clone());
+                last.insert(tick.symbol.clone(), fingerprint);
             }
             let partition = self.partition(&tick.symbol);
             groups.entry((partition, &tick.symbol)).or_default().push(tick);
         }
-        for ((partition, symbol), ticks) in groups {
-            composed.ticks += ticks.len();
-            for chunk in ticks.chunks(MAX_TICKS) {
+        for ((partition, symbol), group) in groups {
+            ticks += group.len();
+            for chunk in group.chunks(MAX_TICKS) {
                 let chunk: Vec<Tick> = chunk.iter().map(|tick| (*tick).clone()).collect();
-                let message = self.number(
-                    partition,
-                    routing_key(self.generation, partition, symbol),
-                    encode(&chunk),
-                    None,
-                    (trace, now),
-                );
-                composed.messages.push(message);
+                let key = routing_key(self.position.generation, partition, symbol);
+                messages.push(self.number(partition, key, encode(&chunk), None, (trace, now)));
             }
         }
-        self.heartbeats(fetched, (trace, now), &mut composed.messages);
-        composed
+        self.heartbeats(fetched, (trace, now), &mut messages);
+        self.position.added += messages.len() as u64;
+        Composed {
+            addition: Addition {
+                messages,
+                position: self.position.clone(),
+                last: last.into_iter().collect(),
+            },
+            ticks,
+            unchanged,
+        }
     }
 
     /// A heartbeat for each partition whose bound advanced. A partition of which a symbol's quote may still be on its way,
@@ -167,12 +215,12 @@ impl Composer {
             .map(|symbol| self.partition(symbol))
             .collect();
         for partition in (0..self.partitions()).filter(|partition| !unsure.contains(partition)) {
-            let last = &mut self.bounds[usize::from(partition)];
+            let last = &mut self.position.bounds[usize::from(partition)];
             if last.is_some_and(|last| last >= bound) {
                 continue;
             }
             *last = Some(bound);
-            let key = heartbeat_routing_key(self.generation, partition);
+            let key = heartbeat_routing_key(self.position.generation, partition);
             messages.push(self.number(partition, key, encode(&[]), Some(bound), origin));
         }
     }
@@ -185,23 +233,26 @@ impl Composer {
         bound: Option<EventTime>,
         (trace, published_at): (Trace, EventTime),
     ) -> Outgoing {
-        let sequence = &mut self.sequences[usize::from(partition)];
+        let publisher = self.position.publisher;
+        let sequence = &mut self.position.sequences[usize::from(partition)];
         *sequence += 1;
         Outgoing {
+            publisher,
             partition,
             sequence: *sequence,
             routing_key,
-            message_id: format!("{}/{partition}/{sequence}", self.publisher),
+            message_id: format!("{publisher}/{partition}/{sequence}"),
             traceparent: trace.parent(),
             published_at,
-            body,
+            // Cannot fail: it is JSON.
+            body: String::from_utf8(body).unwrap_or_default(),
             bound,
         }
     }
 
     fn partitions(&self) -> u16 {
         // Cannot fail: it was made from a u16.
-        u16::try_from(self.sequences.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.position.sequences.len()).unwrap_or(u16::MAX)
     }
 
     fn partition(&self, symbol: &Symbol) -> u16 {

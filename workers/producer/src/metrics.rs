@@ -1,6 +1,6 @@
 //! What the producer counts. Labels are closed sets: no symbol, no text of the source.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use contract::tick::RejectReason;
 use prometheus_client::{
@@ -11,11 +11,13 @@ use prometheus_client::{
 
 use crate::{
     publish::BrokerReason,
+    quota::QuotaState,
     source::{Reason, fmp::client::Endpoint},
 };
 
 /// Seconds; the upper limits of the histograms' buckets.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const DRIFT_BUCKETS: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
 
 /// The producer's metrics.
 #[derive(Debug)]
@@ -24,6 +26,11 @@ pub struct Metrics {
     request_duration: Family<EndpointLabel, Histogram>,
     polls: Family<PollLabel, Counter>,
     poll_duration: Histogram,
+    drift: Histogram,
+    calls_today: Gauge,
+    calls_left: Gauge,
+    effective_interval: Gauge<f64, AtomicU64>,
+    spool_bytes: Gauge,
     quotes: Family<QuoteLabel, Counter>,
     rejected: Family<RejectedLabel, Counter>,
     messages: Family<MessageLabel, Counter>,
@@ -52,7 +59,7 @@ pub enum PollOutcome {
     Partial,
     /// None did.
     Failed,
-    /// Not made, because the source asked for a pause.
+    /// Not made, because the source asked for a pause, the spool is full, or calls cannot be counted.
     Skipped,
 }
 
@@ -131,6 +138,11 @@ impl Metrics {
             request_duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             polls: Family::default(),
             poll_duration: Histogram::new(BUCKETS),
+            drift: Histogram::new(DRIFT_BUCKETS),
+            calls_today: Gauge::default(),
+            calls_left: Gauge::default(),
+            effective_interval: Gauge::default(),
+            spool_bytes: Gauge::default(),
             quotes: Family::default(),
             rejected: Family::default(),
             messages: Family::default(),
@@ -155,9 +167,37 @@ impl Metrics {
         registry.register("polls", "Polls by outcome", metrics.polls.clone());
         registry.register_with_unit(
             "poll_duration",
-            "From the start of a poll to the last confirm of what it fetched",
+            "From the start of a poll until what it fetched is in the spool",
             Unit::Seconds,
             metrics.poll_duration.clone(),
+        );
+        registry.register_with_unit(
+            "schedule_drift",
+            "How much later than it was due a poll began",
+            Unit::Seconds,
+            metrics.drift.clone(),
+        );
+        registry.register(
+            "calls_today",
+            "Calls to the source that count against today's quota",
+            metrics.calls_today.clone(),
+        );
+        registry.register(
+            "calls_left",
+            "Calls to the source that are left of today's quota; -1 without a limit",
+            metrics.calls_left.clone(),
+        );
+        registry.register_with_unit(
+            "effective_interval",
+            "The interval that is kept; 0 while nothing is polled",
+            Unit::Seconds,
+            metrics.effective_interval.clone(),
+        );
+        registry.register_with_unit(
+            "spool",
+            "What waits on the disk for the broker",
+            Unit::Bytes,
+            metrics.spool_bytes.clone(),
         );
         registry.register("quotes", "Quotes by what became of them", metrics.quotes.clone());
         registry.register(
@@ -216,6 +256,25 @@ impl Metrics {
         self.poll_duration.observe(duration.as_secs_f64());
     }
 
+    /// Notes how late a poll began.
+    pub fn observe_drift(&self, drift: Duration) {
+        self.drift.observe(drift.as_secs_f64());
+    }
+
+    /// Sets what is known of the quota.
+    pub fn set_quota(&self, quota: &QuotaState) {
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.calls_today.set(number(quota.used_today));
+        self.calls_left.set(quota.left_today.map_or(-1, number));
+        self.effective_interval
+            .set(quota.effective_interval_seconds.unwrap_or(0.0));
+    }
+
+    /// Sets what waits on the disk.
+    pub fn set_spool(&self, bytes: u64) {
+        self.spool_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// Counts a poll that was not made.
     pub fn count_skipped_poll(&self) {
         let outcome = PollOutcome::Skipped;
@@ -245,7 +304,7 @@ impl Metrics {
     }
 
     /// Sets how many messages are held.
-    pub fn set_held(&self, count: usize) {
+    pub fn set_held(&self, count: u64) {
         self.held.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 

@@ -1,7 +1,7 @@
-//! The poll loop: fetch, compose, publish, and only then the next.
+//! The poll loop: decide, fetch, compose, put in the spool, and only then the next.
 //!
-//! One task does all of it, so polls never overlap, what was ordered through the API included, and nothing is fetched while
-//! something that was fetched before is not confirmed.
+//! One task does all of it, so polls never overlap, what was ordered through the API included. It never waits for the broker:
+//! that is the publisher's matter, as long as the spool has room.
 
 use std::{
     sync::Arc,
@@ -9,142 +9,216 @@ use std::{
 };
 
 use contract::symbol::Symbol;
-use serde::Serialize;
+use jiff::Timestamp;
+use schedule::plan::{self, Demand, Effective};
 use service::clock;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::command::{Command, Refusal, Report};
 use crate::{
+    chain::chain,
+    ledger::{self, Ledger},
+    live::Live,
     message::{Composer, Trace},
     metrics::{Metrics, PollOutcome, QuoteOutcome},
-    publish::Publisher,
+    quota::{self, QuotaState},
     source::{Fetched, QuoteSource, Reason},
-    status::Status,
+    spool::{Addition, Spool},
+    status::{Problem, Status},
 };
 
-/// How long the producer may take, once told to end, to finish a fetch and have it confirmed.
+pub mod command;
+
+/// How long the producer may take, once told to end, to finish a fetch and have everything confirmed.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
-/// An order to fetch now, and where its outcome goes.
-pub type Command = oneshot::Sender<Result<Summary, Paused>>;
-
-/// What a poll did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Whether at least one request succeeded.
-    #[serde(skip)]
-    pub succeeded: bool,
-    /// Quotes published.
-    pub published: usize,
-    /// Quotes that were the same as those published before.
-    pub unchanged: usize,
-    /// Symbols that the source does not know.
-    pub absent: Vec<Symbol>,
-    /// What went wrong.
-    pub errors: Vec<SummaryError>,
-}
-
-/// Something that went wrong in a poll.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SummaryError {
-    /// The symbols that it concerns, where those are known.
-    pub symbols: Vec<Symbol>,
-    /// Its class.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-}
-
-/// The source asked for a pause that is not over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paused {
-    /// What is left of it.
-    pub left: Duration,
-}
+/// How long to wait at most before the clock and the quota are looked at again.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long to wait when calls cannot be counted, or the spool is full or cannot be written.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Calls beside those of a round that repetitions may take.
+const RESERVE: u64 = 2;
 
 /// The parts of a poll loop.
 #[derive(Debug)]
 pub struct Poller<S> {
     /// Where quotes come from.
     pub source: S,
-    /// What is asked for.
-    pub symbols: Vec<Symbol>,
-    /// How often.
-    pub interval: Duration,
+    /// What is asked for, and how often.
+    pub live: watch::Receiver<Live>,
     /// Makes messages.
     pub composer: Composer,
-    /// Publishes them.
-    pub publisher: Publisher,
+    /// Where they go.
+    pub spool: Arc<Spool>,
+    /// Counts calls.
+    pub ledger: Ledger,
     /// Orders from the API.
     pub commands: mpsc::Receiver<Command>,
     /// What the API shows.
     pub status: Arc<Status>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When it polls next, and for how long it must not.
+    pub clock: Clock,
+}
+
+/// When to poll.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// When the last poll was due.
+    last: Option<Instant>,
+    /// How long after it the next one is: decided when it was made, and again when the configuration changes.
+    interval: Option<Duration>,
+    /// The source asked for a pause, or the day's calls were found used up by others.
+    not_before: Option<Instant>,
+    /// Whether the ledger was read.
+    looked: bool,
+}
+
+/// What to do next, and when.
+enum Next {
+    /// Poll at this moment, and again so much later.
+    Poll(Instant, Duration),
+    /// Decide again.
+    Look(Instant),
 }
 
 impl<S: QuoteSource> Poller<S> {
-    /// Polls until the token is cancelled, then finishes what is under way, at most [`DRAIN`]. Returns how many messages
-    /// were not confirmed by then.
-    pub async fn run(mut self, token: CancellationToken) -> usize {
-        let drained = async {
-            token.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        tokio::select! {
-            () = self.work(&token) => {}
-            () = drained => {}
+    /// Polls until the token is cancelled; a fetch that is under way is finished.
+    pub async fn run(mut self, token: CancellationToken) {
+        while !token.is_cancelled() {
+            let live = self.live.borrow_and_update().clone();
+            let next = self.next(&live).await;
+            let (Next::Poll(at, _) | Next::Look(at)) = next;
+            tokio::select! {
+                biased;
+                () = token.cancelled() => break,
+                Some(command) = self.commands.recv() => self.obey(&live, command).await,
+                changed = self.live.changed() => match changed {
+                    Ok(()) => {
+                        self.status.set_symbols(&self.live.borrow().symbols);
+                        self.clock.interval = None;
+                    }
+                    // Nobody can change it any more.
+                    Err(_) => tokio::time::sleep_until(at.into()).await,
+                },
+                () = tokio::time::sleep_until(at.into()) => {
+                    if let Next::Poll(due, interval) = next {
+                        self.poll_on_time(&live, due, interval).await;
+                    }
+                }
+            }
         }
-        self.publisher.close().await;
-        self.publisher.held()
+        self.ledger.close().await;
     }
 
-    async fn work(&mut self, token: &CancellationToken) {
-        let mut ticks = tokio::time::interval(self.interval);
-        // After a poll that took longer than the interval, or a broker that was away, the next one is a full interval later.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut paused_until: Option<Instant> = None;
-        loop {
-            let command = tokio::select! {
-                biased;
-                () = token.cancelled() => return,
-                // Between polls as well, so that health is true and the next poll is not late.
-                () = self.publisher.lost() => {
-                    if !self.publisher.connect(token).await {
-                        return;
-                    }
-                    continue;
-                }
-                Some(command) = self.commands.recv() => Some(command),
-                _ = ticks.tick() => None,
+    /// Decides what to do next, and tells what is known of the quota.
+    async fn next(&mut self, live: &Live) -> Next {
+        let (now, instant) = (clock::now(), Instant::now());
+        let mut problem = None;
+        if !self.clock.looked && live.quota.calls_per_day.is_some() {
+            match self.ledger.look(&live.quota, now).await {
+                Ok(_) => self.clock.looked = true,
+                Err(error) => problem = Some(unknown(&error)),
+            }
+        }
+        let demand = self.demand(live);
+        let limit = quota::limit(&live.quota);
+        let used = self.ledger.used_today(now);
+        let effective = plan::effective_interval(&demand, &limit, live.quota.policy, used, now);
+        let counted = problem.is_none();
+        self.tell(live, &demand, &effective, (used, now), problem);
+        let look = |left: Duration| Next::Look(instant + left.min(LOOK));
+        let (Effective::Exhausted { until } | Effective::Closed { until }) = effective else {
+            let Effective::Every { interval, .. } = effective else {
+                return look(LOOK);
             };
-            let now = Instant::now();
-            let left = paused_until.and_then(|until| until.checked_duration_since(now));
-            let outcome = match left.filter(|left| !left.is_zero()) {
-                Some(left) => {
-                    self.metrics.count_skipped_poll();
-                    Err(Paused { left })
-                }
-                None => {
-                    let (summary, pause) = self.poll().await;
-                    paused_until = pause.map(|pause| Instant::now() + pause);
-                    Ok(summary)
-                }
+            let after = self.clock.interval.unwrap_or(interval);
+            let due = self.clock.last.map_or(instant, |last| last + after);
+            let minute = self
+                .ledger
+                .minute_wait(&live.quota, self.source.calls(live.symbols.len()), now);
+            let due = due.max(instant + minute);
+            return if !counted || self.spool.state().full {
+                Next::Look(due.max(instant + AGAIN))
+            } else if let Some(not_before) = self.clock.not_before.filter(|moment| *moment > due) {
+                Next::Look(not_before.min(instant + LOOK))
+            } else if due > instant + LOOK {
+                look(LOOK)
+            } else {
+                Next::Poll(due, interval)
             };
-            if let Some(command) = command {
-                // Who ordered it may have gone.
-                drop(command.send(outcome));
+        };
+        // The first poll afterwards is due when it can be.
+        self.clock.last = None;
+        look(
+            Duration::try_from(until.duration_since(now))
+                .unwrap_or_default()
+                .max(AGAIN),
+        )
+    }
+
+    fn demand(&self, live: &Live) -> Demand {
+        // 100 is the most that any source takes in one call.
+        quota::demand(live, 100 / self.source.calls(100).clamp(1, 100))
+    }
+
+    fn tell(
+        &self,
+        live: &Live,
+        demand: &Demand,
+        effective: &Effective,
+        (used, now): (u64, Timestamp),
+        problem: Option<Problem<String>>,
+    ) {
+        let left = self.ledger.left_today(&live.quota);
+        let state = QuotaState {
+            problem,
+            ..QuotaState::new(live, demand, used, left, effective, now)
+        };
+        self.metrics.set_quota(&state);
+        self.status.set_quota(state);
+    }
+
+    /// A poll that is due.
+    async fn poll_on_time(&mut self, live: &Live, due: Instant, interval: Duration) {
+        let late = due.elapsed();
+        self.metrics.observe_drift(late);
+        // After a poll that took longer than the interval the next one is a full interval later.
+        self.clock.last = Some(if late > interval { Instant::now() } else { due });
+        self.clock.interval = Some(interval);
+        match self.poll(live, &live.symbols).await {
+            Ok(_) => {}
+            Err(refusal) => {
+                self.metrics.count_skipped_poll();
+                let wait = match &refusal {
+                    Refusal::Paused { left } => *left,
+                    // Others have used the key meanwhile.
+                    Refusal::QuotaExhausted { .. } => LOOK,
+                    Refusal::QuotaUnknown { .. } | Refusal::SpoolFull { .. } => AGAIN,
+                };
+                debug!(?refusal, "Not polled");
+                self.clock.not_before = Some(Instant::now() + wait);
             }
         }
     }
 
-    async fn poll(&mut self) -> (Summary, Option<Duration>) {
+    /// A poll that was ordered.
+    async fn obey(&mut self, live: &Live, command: Command) {
+        let Command { symbols, reply } = command;
+        let report = self.poll(live, &symbols).await;
+        // Who ordered it may have gone.
+        drop(reply.send(report));
+    }
+
+    async fn poll(&mut self, live: &Live, symbols: &[Symbol]) -> Result<Report, Refusal> {
+        let budget = self.may(live, symbols.len()).await?;
         let started = Instant::now();
-        let fetched = self.source.fetch(&self.symbols).await;
+        let fetched = self.source.fetch(symbols, budget).await;
+        self.ledger.made(&live.quota, fetched.calls, clock::now()).await;
+        self.clock.not_before = fetched.pause.map(|pause| Instant::now() + pause);
         let before = self.status.source();
         self.status
             .fetched(clock::now(), &fetched, self.source.asks_in_batches());
@@ -152,26 +226,87 @@ impl<S: QuoteSource> Poller<S> {
             id: rand::random::<u128>().max(1),
             span: rand::random::<u64>().max(1),
         };
-        let composed = self.composer.compose(&fetched, trace, clock::event_time());
-        self.count(&fetched, composed.ticks, composed.unchanged);
+        let now = clock::event_time();
+        let composed = self.composer.compose(&fetched, live.duplicates, trace, now);
+        self.count(&fetched, composed.ticks, composed.unchanged.len());
         log_failures(&fetched, before.problem.map(|problem| problem.reason));
         debug!(
             trace_id = format!("{:032x}", trace.id),
             ticks = composed.ticks,
-            unchanged = composed.unchanged,
-            messages = composed.messages.len(),
+            unchanged = composed.unchanged.len(),
+            messages = composed.addition.messages.len(),
             failures = fetched.failures.len(),
+            calls = fetched.calls,
             "Polled"
         );
-        let summary = Summary::new(&fetched, composed.ticks, composed.unchanged);
-        self.publisher.publish(composed.messages).await;
+        let report = Report::new(&fetched, &composed);
+        self.keep(composed.addition).await;
         let outcome = match (fetched.succeeded, fetched.failures.is_empty()) {
             (0, _) => PollOutcome::Failed,
             (_, true) => PollOutcome::Ok,
             (_, false) => PollOutcome::Partial,
         };
         self.metrics.count_poll(outcome, started.elapsed());
-        (summary, fetched.pause)
+        Ok(report)
+    }
+
+    /// Whether so many symbols may be fetched now, and with how many calls at most.
+    async fn may(&mut self, live: &Live, symbols: usize) -> Result<u64, Refusal> {
+        let now = clock::now();
+        let not_before = self.clock.not_before;
+        if let Some(left) = not_before.and_then(|until| until.checked_duration_since(Instant::now()))
+            && !left.is_zero()
+        {
+            return Err(Refusal::Paused { left });
+        }
+        let spool = self.spool.state();
+        if spool.full {
+            return Err(Refusal::SpoolFull { bytes: spool.bytes });
+        }
+        let needed = self.source.calls(symbols);
+        let minute = self.ledger.minute_wait(&live.quota, needed, now);
+        if !minute.is_zero() {
+            return Err(Refusal::QuotaExhausted {
+                needed,
+                left: 0,
+                resets: now.checked_add(minute).unwrap_or(now),
+            });
+        }
+        let calls = match self.ledger.take(&live.quota, needed + RESERVE, now).await {
+            Ok(calls) => calls,
+            Err(error) => {
+                let problem = unknown(&error);
+                let message = problem.message.clone();
+                let quota = QuotaState {
+                    problem: Some(problem),
+                    ..self.status.quota()
+                };
+                self.status.set_quota(quota);
+                return Err(Refusal::QuotaUnknown { message });
+            }
+        };
+        if calls < needed {
+            return Err(Refusal::QuotaExhausted {
+                needed,
+                left: calls,
+                resets: schedule::calendar::next_midnight(now),
+            });
+        }
+        Ok(calls)
+    }
+
+    /// Puts what was fetched in the spool, however many attempts that takes.
+    async fn keep(&self, addition: Addition) {
+        let addition = Arc::new(addition);
+        loop {
+            let (spool, added) = (Arc::clone(&self.spool), Arc::clone(&addition));
+            match tokio::task::spawn_blocking(move || spool.add(&added)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => warn!(error = chain(&error), "What was fetched cannot be kept yet"),
+                Err(error) => warn!(%error, "What was fetched cannot be kept yet"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     fn count(&self, fetched: &Fetched, published: usize, unchanged: usize) {
@@ -192,6 +327,16 @@ impl<S: QuoteSource> Poller<S> {
     }
 }
 
+fn unknown(error: &ledger::Error) -> Problem<String> {
+    Problem {
+        reason: "CallsNotCounted".to_owned(),
+        message: format!(
+            "nothing is fetched while calls cannot be counted, because there is a limit: {}",
+            chain(error)
+        ),
+    }
+}
+
 /// Logs what went wrong: once when it begins, not at each poll of an outage.
 fn log_failures(fetched: &Fetched, before: Option<Reason>) {
     match fetched.failures.first() {
@@ -207,29 +352,5 @@ fn log_failures(fetched: &Fetched, before: Option<Reason>) {
         }
         None if before.is_some() => info!("The source answers again"),
         Some(_) | None => {}
-    }
-}
-
-impl Summary {
-    /// Counts and names what a fetch brought.
-    #[must_use]
-    pub fn new(fetched: &Fetched, published: usize, unchanged: usize) -> Self {
-        let failed = fetched.failures.iter().map(|failure| SummaryError {
-            symbols: failure.symbols.clone(),
-            reason: format!("{:?}", failure.error.reason()),
-            message: failure.error.chain(),
-        });
-        let rejected = fetched.rejected.iter().map(|(symbol, rejected)| SummaryError {
-            symbols: symbol.iter().cloned().collect(),
-            reason: rejected.reason.label().to_owned(),
-            message: rejected.detail.clone(),
-        });
-        Self {
-            succeeded: fetched.succeeded > 0,
-            published,
-            unchanged,
-            absent: fetched.absent.clone(),
-            errors: failed.chain(rejected).collect(),
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! Publishes messages so that none is lost: what is held leaves only when the broker has confirmed it.
+//! Publishes what is in the spool, so that nothing is lost: a message leaves it only when the broker has confirmed it.
 //!
 //! When the connection breaks, or the broker returns or refuses a message, everything that is not confirmed is published
 //! again, in order, with the same publisher and sequence: the processor drops what it has seen. Credentials are read from
 //! their folder for every connection, so a rotated Secret needs no restart.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -31,12 +31,12 @@ use service::{
 use snafu::{ResultExt as _, Snafu};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use crate::{
     chain::chain,
     message::Outgoing,
     metrics::{MessageKind, Metrics},
+    spool::{self, Spool},
     status::Status,
 };
 
@@ -70,6 +70,8 @@ pub enum BrokerReason {
     Nacked,
     /// The broker did not confirm in time.
     ConfirmTimeout,
+    /// What is to be published cannot be read.
+    SpoolUnusable,
 }
 
 /// Why a message is still held.
@@ -132,6 +134,12 @@ pub enum PublishError {
         /// Whether it had said that it blocks publishers.
         blocked: bool,
     },
+    /// Nothing of the broker's.
+    #[snafu(transparent)]
+    Spool {
+        /// What, and why.
+        source: spool::Error,
+    },
 }
 
 impl PublishError {
@@ -149,6 +157,7 @@ impl PublishError {
             Self::Returned { .. } => BrokerReason::Unroutable,
             Self::Nacked { .. } => BrokerReason::Nacked,
             Self::NotConfirmed { .. } => BrokerReason::ConfirmTimeout,
+            Self::Spool { .. } => BrokerReason::SpoolUnusable,
         }
     }
 }
@@ -173,10 +182,11 @@ pub struct Publisher {
     feed: FeedName,
     exchange: String,
     directory: PathBuf,
-    publisher: Uuid,
     session: Option<Session>,
-    /// What is not confirmed yet, in order.
-    held: VecDeque<Outgoing>,
+    /// Messages came back, or were refused: until none is any more only the first of each partition is tried, so that none
+    /// overtakes another of its partition.
+    cautious: bool,
+    spool: Arc<Spool>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
 }
@@ -203,7 +213,7 @@ impl Publisher {
     pub fn new(
         feed: FeedName,
         directory: PathBuf,
-        publisher: Uuid,
+        spool: Arc<Spool>,
         status: Arc<Status>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -211,23 +221,58 @@ impl Publisher {
             exchange: feed.exchange(),
             feed,
             directory,
-            publisher,
             session: None,
-            held: VecDeque::new(),
+            cautious: false,
+            spool,
             status,
             metrics,
         }
     }
 
-    /// How many messages are not confirmed.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.len()
+    /// Publishes what is in the spool, and what is added, until `ended` is cancelled and nothing is left.
+    ///
+    /// May be dropped half way: nothing that is not confirmed leaves the spool.
+    pub async fn run(&mut self, ended: &CancellationToken) {
+        let mut delays = delays();
+        loop {
+            self.show_held();
+            let before = self.spool.state().messages;
+            let attempt = if before > 0 || !self.connected() {
+                self.attempt().await
+            } else {
+                Ok(())
+            };
+            let after = self.spool.state().messages;
+            self.show_held();
+            match attempt {
+                Ok(()) if after > 0 => {}
+                Ok(()) => {
+                    self.status.broker_works();
+                    delays = self::delays();
+                    tokio::select! {
+                        biased;
+                        () = self.spool.added() => {}
+                        () = ended.cancelled() => return,
+                        // Looked after while there is nothing to publish as well, so that health is true and the next poll not late.
+                        () = self.lost() => {}
+                    }
+                }
+                Err(error) => {
+                    self.report(&error);
+                    if after < before {
+                        delays = self::delays();
+                    }
+                    if after == 0 && ended.is_cancelled() {
+                        return;
+                    }
+                    tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
+                }
+            }
+        }
     }
 
     /// Whether the connection stands.
-    #[must_use]
-    pub fn connected(&self) -> bool {
+    fn connected(&self) -> bool {
         let usable = |session: &Session| {
             session.connection.status().connected() && session.channel.status().connected()
         };
@@ -235,52 +280,10 @@ impl Publisher {
     }
 
     /// Returns when the connection does not stand; at once if there is none.
-    pub async fn lost(&self) {
+    async fn lost(&self) {
         while self.connected() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-    }
-
-    /// Connects, however many attempts that takes. Returns false when the token was cancelled first.
-    pub async fn connect(&mut self, token: &CancellationToken) -> bool {
-        let mut delays = delays();
-        while !self.connected() {
-            let attempt = tokio::select! {
-                () = token.cancelled() => return false,
-                attempt = self.open() => attempt,
-            };
-            let Err(error) = attempt else {
-                break;
-            };
-            self.report(&error);
-            tokio::select! {
-                () = token.cancelled() => return false,
-                () = tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)) => {}
-            }
-        }
-        true
-    }
-
-    /// Publishes messages after those that are held. Returns when all are confirmed, however many attempts that takes.
-    ///
-    /// May be dropped half way: nothing that is not confirmed is forgotten.
-    pub async fn publish(&mut self, messages: Vec<Outgoing>) {
-        self.held.extend(messages);
-        let mut delays = delays();
-        while !self.held.is_empty() {
-            self.show_held();
-            let before = self.held.len();
-            let Err(error) = self.attempt().await else {
-                continue;
-            };
-            self.report(&error);
-            if self.held.len() < before {
-                delays = self::delays();
-            }
-            tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
-        }
-        self.show_held();
-        self.status.broker_works();
     }
 
     /// Closes the connection in order.
@@ -334,7 +337,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes what is held, up to a window of it, and lets go of what is confirmed.
+    /// Publishes the first messages of the spool, and removes those that are confirmed.
     async fn attempt(&mut self) -> Result<(), PublishError> {
         if !self.connected() {
             self.open().await?;
@@ -342,9 +345,13 @@ impl Publisher {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        let window = self.held.len().min(WINDOW);
+        let mut window = self.spool.first(WINDOW)?;
+        if self.cautious {
+            let mut seen = BTreeSet::new();
+            window.retain(|(_, message)| seen.insert((message.publisher, message.partition)));
+        }
         let mut outcome = Outcome::default();
-        let under_way = self.send(&session.channel, window, &mut outcome);
+        let under_way = self.send(&session.channel, &window, &mut outcome);
         let exchange = &self.exchange;
         let ended = tokio::select! {
             sent = under_way => sent.map_err(Box::new).context(PublishSnafu { exchange }),
@@ -365,7 +372,8 @@ impl Publisher {
             .iter()
             .filter(|acknowledged| !**acknowledged)
             .count();
-        self.release(&outcome);
+        self.release(&window, &outcome)?;
+        self.cautious = nacked > 0 || !outcome.returned.is_empty();
         ended?;
         if let Some((message_id, text)) = outcome.returned.first_key_value() {
             return ReturnedSnafu {
@@ -385,22 +393,22 @@ impl Publisher {
     async fn send(
         &self,
         channel: &Channel,
-        window: usize,
+        window: &[(u64, Outgoing)],
         outcome: &mut Outcome,
     ) -> Result<(), lapin::Error> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let mut confirms = Vec::with_capacity(window);
-        for message in self.held.range(..window) {
+        let mut confirms = Vec::with_capacity(window.len());
+        for (_, message) in window {
             let confirm = channel
                 .basic_publish(
                     self.exchange.as_str().into(),
                     message.routing_key.as_str().into(),
                     options,
-                    &message.body,
-                    self.properties(message),
+                    message.body.as_bytes(),
+                    properties(message),
                 )
                 .await?;
             confirms.push(confirm);
@@ -421,62 +429,66 @@ impl Publisher {
         Ok(())
     }
 
-    fn properties(&self, message: &Outgoing) -> BasicProperties {
-        let mut headers = FieldTable::default();
-        let publisher = self.publisher.to_string();
-        headers.insert(header::PUBLISHER.into(), AMQPValue::LongString(publisher.into()));
-        let sequence = i64::try_from(message.sequence).unwrap_or(i64::MAX);
-        headers.insert(header::SEQUENCE.into(), AMQPValue::LongLongInt(sequence));
-        let traceparent = message.traceparent.as_str();
-        headers.insert(
-            header::TRACEPARENT.into(),
-            AMQPValue::LongString(traceparent.into()),
-        );
-        let published_at = message.published_at.as_microseconds();
-        headers.insert(header::PUBLISHED_AT.into(), AMQPValue::LongLongInt(published_at));
-        if let Some(bound) = message.bound {
-            let bound = bound.to_string();
-            headers.insert(header::EVENT_TIME.into(), AMQPValue::LongString(bound.into()));
-        }
-        BasicProperties::default()
-            .with_content_type(ShortString::from(CONTENT_TYPE))
-            .with_type(ShortString::from(MESSAGE_TYPE))
-            .with_delivery_mode(PERSISTENT)
-            .with_message_id(message.message_id.as_str().into())
-            .with_headers(headers)
-    }
-
-    /// Lets go of what was acknowledged and did not come back.
-    fn release(&mut self, outcome: &Outcome) {
-        let mut place = 0;
-        let metrics = &self.metrics;
-        self.held.retain(|message| {
-            let acknowledged = outcome.acknowledged.get(place).copied().unwrap_or(false);
-            place += 1;
-            let confirmed = acknowledged && !outcome.returned.contains_key(&message.message_id);
-            if confirmed {
-                metrics.count_message(match message.bound {
+    /// Removes what was acknowledged and did not come back.
+    fn release(&self, window: &[(u64, Outgoing)], outcome: &Outcome) -> Result<(), spool::Error> {
+        let mut confirmed = Vec::new();
+        for ((key, message), acknowledged) in window.iter().zip(&outcome.acknowledged) {
+            if *acknowledged && !outcome.returned.contains_key(&message.message_id) {
+                confirmed.push(*key);
+                self.metrics.count_message(match message.bound {
                     Some(_) => MessageKind::Heartbeat,
                     None => MessageKind::Ticks,
                 });
             }
-            !confirmed
-        });
+        }
+        if confirmed.is_empty() {
+            return Ok(());
+        }
+        self.spool.remove(&confirmed)
     }
 
     fn report(&self, error: &PublishError) {
         let reason = error.reason();
         let message = chain(error);
-        warn!(?reason, held = self.held.len(), "Not published: {message}");
+        warn!(
+            ?reason,
+            held = self.spool.state().messages,
+            "Not published: {message}"
+        );
         self.metrics.count_broker_failure(reason);
-        self.show_held();
         self.status.broker_failed(reason, message);
     }
 
     fn show_held(&self) {
-        self.metrics.set_held(self.held.len());
-        self.status.set_held(self.held.len());
+        let state = self.spool.state();
+        self.metrics.set_held(state.messages);
+        self.metrics.set_spool(state.bytes);
     }
+}
+
+fn properties(message: &Outgoing) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let publisher = message.publisher.to_string();
+    headers.insert(header::PUBLISHER.into(), AMQPValue::LongString(publisher.into()));
+    let sequence = i64::try_from(message.sequence).unwrap_or(i64::MAX);
+    headers.insert(header::SEQUENCE.into(), AMQPValue::LongLongInt(sequence));
+    let traceparent = message.traceparent.as_str();
+    headers.insert(
+        header::TRACEPARENT.into(),
+        AMQPValue::LongString(traceparent.into()),
+    );
+    let published_at = message.published_at.as_microseconds();
+    headers.insert(header::PUBLISHED_AT.into(), AMQPValue::LongLongInt(published_at));
+    if let Some(bound) = message.bound {
+        let bound = bound.to_string();
+        headers.insert(header::EVENT_TIME.into(), AMQPValue::LongString(bound.into()));
+    }
+    BasicProperties::default()
+        .with_content_type(ShortString::from(CONTENT_TYPE))
+        .with_type(ShortString::from(MESSAGE_TYPE))
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(message.message_id.as_str().into())
+        .with_headers(headers)
 }
 
 /// Returns when the channel is closed, a moment later: confirms that are waited for may say more about it, but need not.

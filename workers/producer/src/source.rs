@@ -1,6 +1,21 @@
 //! Where quotes come from: one trait, and what can go wrong at any source.
+//!
+//! ```text
+//!  any ──► fmp ──┐                ┌──► budget: may one more request be made?
+//!      ──► http ─┴──► requester ──┼──► client: one request, and what each status means
+//!                                 ├──► key: the file with the API key
+//!                                 └──► round: the answers of a fetch
+//! ```
 
+pub mod any;
+pub mod budget;
+pub mod client;
 pub mod fmp;
+pub mod http;
+pub mod key;
+pub mod requester;
+pub mod round;
+pub mod value;
 
 use std::time::Duration;
 
@@ -13,13 +28,19 @@ use prometheus_client::encoding::EncodeLabelValue;
 use serde::Serialize;
 use snafu::Snafu;
 
+pub use self::any::AnySource;
 use crate::chain::chain;
 
 /// A source of quotes.
 pub trait QuoteSource: Send {
-    /// Asks for the newest quote of each symbol. What goes wrong is part of the outcome: the quotes of a request that
-    /// succeeded are not lost because another one failed.
-    fn fetch(&mut self, symbols: &[Symbol]) -> impl Future<Output = Fetched> + Send;
+    /// Asks for the newest quote of each symbol, with at most `budget` requests, repetitions included. What goes wrong is
+    /// part of the outcome: the quotes of a request that succeeded are not lost because another one failed.
+    ///
+    /// A fetch that is dropped before it ends may have made as many requests as its budget allows.
+    fn fetch(&mut self, symbols: &[Symbol], budget: u64) -> impl Future<Output = Fetched> + Send;
+
+    /// How many requests a fetch of so many symbols makes at present when none of them has to be repeated.
+    fn calls(&self, symbols: usize) -> u64;
 
     /// Whether it asks for many symbols at once at present.
     fn asks_in_batches(&self) -> bool;
@@ -40,6 +61,8 @@ pub struct Fetched {
     pub bound: Option<EventTime>,
     /// How many requests succeeded.
     pub succeeded: u32,
+    /// How many requests were made, repetitions and those that found no connection included.
+    pub calls: u64,
     /// The source asks not to be asked again for so long.
     pub pause: Option<Duration>,
 }
@@ -84,6 +107,8 @@ pub enum Reason {
     ErrorMessage,
     /// A status that the source should not answer with.
     UnexpectedStatus,
+    /// Not asked, because no more requests may be made.
+    OverBudget,
 }
 
 /// Why a request failed. Texts of the source are shortened, and never hold the API key.
@@ -191,6 +216,9 @@ pub enum SourceError {
         /// How that one failed.
         because: Reason,
     },
+    /// Not asked, because the fetch may make no more requests.
+    #[snafu(display("not asked, because the calls that may be made are used up"))]
+    OverBudget,
 }
 
 impl SourceError {
@@ -213,6 +241,7 @@ impl SourceError {
             Self::ErrorMessage { .. } => Reason::ErrorMessage,
             Self::UnexpectedStatus { .. } => Reason::UnexpectedStatus,
             Self::NotAsked { because } => *because,
+            Self::OverBudget => Reason::OverBudget,
         }
     }
 

@@ -2,37 +2,42 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use contract::{event_time::EventTime, price::Price, symbol::Symbol, tick::Tick};
 use jiff::Timestamp;
 use lapin::ConnectionStatus;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     publish::BrokerReason,
+    quota::QuotaState,
     source::{Fetched, Reason},
+    spool::{Spool, SpoolState},
 };
 
 /// The state of the producer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Status {
     inner: Mutex<Inner>,
+    spool: Arc<Spool>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    symbols: Vec<Symbol>,
     connection: Option<ConnectionStatus>,
     broker_problem: Option<Problem<BrokerReason>>,
-    held: usize,
     source: SourceState,
+    quota: QuotaState,
     quotes: BTreeMap<Symbol, QuoteState>,
     shutting_down: bool,
 }
 
 /// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem<R> {
     /// Its class.
     pub reason: R,
@@ -41,7 +46,7 @@ pub struct Problem<R> {
 }
 
 /// The broker's part of `GET /ready`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BrokerState {
     /// Whether the connection stands.
     pub connected: bool,
@@ -50,36 +55,43 @@ pub struct BrokerState {
     /// What is wrong, for people.
     pub message: Option<String>,
     /// Messages that were fetched and are not confirmed yet.
-    pub held_messages: usize,
+    pub held_messages: u64,
 }
 
 /// The source's part of `GET /ready`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SourceState {
     /// The last fetch that was due succeeded, at least for some symbols.
     pub ready: bool,
     /// What is wrong, if anything; some symbols may be fine nevertheless.
+    #[schema(value_type = Option<Problem<String>>)]
     pub problem: Option<Problem<Reason>>,
     /// When the source was asked last.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_attempt: Option<Timestamp>,
     /// When a request to it succeeded last.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_success: Option<Timestamp>,
     /// Fetches in a row that failed for every symbol.
     pub consecutive_failures: u64,
     /// Until when it is not asked, because it said so.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub paused_until: Option<Timestamp>,
     /// Event time that it has promised to be past.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub bound: Option<EventTime>,
     /// Whether symbols are asked for in batches.
     pub batches: bool,
 }
 
 /// A symbol's part of `GET /symbols`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QuoteState {
     /// The last price.
+    #[schema(value_type = Option<String>, example = "189.84")]
     pub price: Option<Price>,
     /// Its time at the exchange.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub event_time: Option<EventTime>,
     /// The day's running total with it.
     pub volume: Option<i64>,
@@ -90,12 +102,8 @@ pub struct QuoteState {
 impl Status {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(symbols: &[Symbol]) -> Self {
-        let quotes = symbols
-            .iter()
-            .map(|symbol| (symbol.clone(), QuoteState::default()));
+    pub fn new(symbols: &[Symbol], spool: Arc<Spool>) -> Self {
         let inner = Inner {
-            quotes: quotes.collect(),
             source: SourceState {
                 // None is due yet.
                 ready: true,
@@ -103,9 +111,28 @@ impl Status {
             },
             ..Inner::default()
         };
-        Self {
+        let status = Self {
             inner: Mutex::new(inner),
-        }
+            spool,
+        };
+        status.set_symbols(symbols);
+        status
+    }
+
+    /// These are the feed's symbols from now on.
+    pub fn set_symbols(&self, symbols: &[Symbol]) {
+        let mut inner = self.lock();
+        inner.symbols = symbols.to_vec();
+        let quotes = std::mem::take(&mut inner.quotes);
+        inner.quotes = symbols
+            .iter()
+            .map(|symbol| (symbol.clone(), quotes.get(symbol).cloned().unwrap_or_default()))
+            .collect();
+    }
+
+    /// What is known of the quota.
+    pub fn set_quota(&self, quota: QuotaState) {
+        self.lock().quota = quota;
     }
 
     /// A connection to the broker stands.
@@ -113,7 +140,7 @@ impl Status {
         let mut inner = self.lock();
         inner.connection = Some(connection);
         // What was wrong with an earlier connection. An unroutable message is not cured by a new one.
-        if inner.held == 0 {
+        if self.spool.state().messages == 0 {
             inner.broker_problem = None;
         }
     }
@@ -126,11 +153,6 @@ impl Status {
     /// An attempt failed.
     pub fn broker_failed(&self, reason: BrokerReason, message: String) {
         self.lock().broker_problem = Some(Problem { reason, message });
-    }
-
-    /// How many messages are not confirmed.
-    pub fn set_held(&self, held: usize) {
-        self.lock().held = held;
     }
 
     /// The producer ends.
@@ -158,7 +180,10 @@ impl Status {
             message: failure.error.chain(),
         });
         for tick in &fetched.ticks {
-            inner.quotes.insert(tick.symbol.clone(), QuoteState::from(tick));
+            // Its symbol may have left the feed meanwhile.
+            if let Some(quote) = inner.quotes.get_mut(&tick.symbol) {
+                *quote = QuoteState::from(tick);
+            }
         }
         let mut errors: Vec<(&Symbol, Problem<String>)> = Vec::new();
         for (symbol, rejected) in &fetched.rejected {
@@ -200,8 +225,26 @@ impl Status {
             connected,
             reason,
             message,
-            held_messages: inner.held,
+            held_messages: self.spool.state().messages,
         }
+    }
+
+    /// The feed's symbols.
+    #[must_use]
+    pub fn symbols(&self) -> Vec<Symbol> {
+        self.lock().symbols.clone()
+    }
+
+    /// The quota's state.
+    #[must_use]
+    pub fn quota(&self) -> QuotaState {
+        self.lock().quota.clone()
+    }
+
+    /// How full the spool is.
+    #[must_use]
+    pub fn spool(&self) -> SpoolState {
+        self.spool.state()
     }
 
     /// The source's state.

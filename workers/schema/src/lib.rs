@@ -19,10 +19,10 @@ pub use weeks::{AHEAD, Retained, partitions_ahead, retention};
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The version that [`migrate`] brings a schema to.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 /// The versions that this release's processor can write to. It needs the column that version 5 gave `partitions`.
-pub const SUPPORTED: RangeInclusive<i32> = 5..=5;
+pub const SUPPORTED: RangeInclusive<i32> = 5..=6;
 
 /// Why something could not be done in the database.
 #[derive(Debug, Snafu)]

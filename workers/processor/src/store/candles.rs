@@ -116,6 +116,8 @@ pub(super) async fn finalize(
     .bind(symbols)
     .execute(connection)
     .await
-    .context(DatabaseSnafu { action: "mark candles final" })?;
+    .context(DatabaseSnafu {
+        action: "mark candles final",
+    })?;
     Ok(())
 }

@@ -34,18 +34,21 @@ fn fetched(ticks: Vec<Tick>, bound: Option<i64>) -> Fetched {
     }
 }
 
+const QUEUES: QueueGeneration = QueueGeneration {
+    generation: 1,
+    partitions: PARTITIONS,
+};
+
 fn composer() -> Composer {
-    Composer::new(
-        Uuid::from_u128(7),
-        QueueGeneration {
-            generation: 1,
-            partitions: PARTITIONS,
-        },
-    )
+    Composer::new(Uuid::from_u128(7), QUEUES, Recovered::default())
+}
+
+fn compose(composer: &mut Composer, fetched: &Fetched) -> Composed {
+    composer.compose(fetched, Duplicates::Skip, TRACE, NOW)
 }
 
 fn keys(composed: &Composed) -> Vec<(String, u64)> {
-    let messages = composed.messages.iter();
+    let messages = composed.addition.messages.iter();
     messages
         .map(|message| (message.routing_key.clone(), message.sequence))
         .collect()
@@ -56,7 +59,7 @@ fn ticks_come_first_then_a_heartbeat_for_every_partition() {
     let mut composer = composer();
     // MSFT is of partition 1, IBM of 2, AAPL and GOOG of 3.
     let ticks = ["AAPL", "GOOG", "IBM", "MSFT"].map(|symbol| tick(symbol, 10, "1"));
-    let composed = composer.compose(&fetched(ticks.to_vec(), Some(10)), TRACE, NOW);
+    let composed = compose(&mut composer, &fetched(ticks.to_vec(), Some(10)));
     let expected = [
         ("1-1.MSFT", 1),
         ("1-2.IBM", 1),
@@ -71,20 +74,20 @@ fn ticks_come_first_then_a_heartbeat_for_every_partition() {
         keys(&composed),
         expected.map(|(key, sequence)| (key.to_owned(), sequence))
     );
-    let first = &composed.messages[0];
+    let first = &composed.addition.messages[0];
     assert_eq!(first.message_id, "00000000-0000-0000-0000-000000000007/1/1");
     assert_eq!(
         first.traceparent,
         "00-00000000000000000000000000000001-0000000000000002-01"
     );
-    let entries = decode(&first.body).unwrap();
+    let entries = decode(first.body.as_bytes()).unwrap();
     assert_eq!(entries.len(), 1);
     let decoded = entries[0].as_ref().unwrap().to_tick().unwrap();
     assert_eq!(decoded, tick("MSFT", 10, "1"));
-    let heartbeat = &composed.messages[7];
+    let heartbeat = &composed.addition.messages[7];
     assert_eq!(
-        (heartbeat.body.as_slice(), heartbeat.bound),
-        (b"[]".as_slice(), EventTime::from_microseconds(10_000_000))
+        (heartbeat.body.as_str(), heartbeat.bound),
+        ("[]", EventTime::from_microseconds(10_000_000))
     );
 }
 
@@ -94,8 +97,8 @@ fn the_same_quote_is_not_published_twice() {
     let mut compose = |second, price, volume| {
         let mut tick = tick("AAPL", second, price);
         tick.volume = volume;
-        let composed = composer.compose(&fetched(vec![tick], None), TRACE, NOW);
-        (composed.ticks, composed.unchanged)
+        let composed = compose(&mut composer, &fetched(vec![tick], None));
+        (composed.ticks, composed.unchanged.len())
     };
     assert_eq!(compose(10, "1.5", Some(1)), (1, 0));
     assert_eq!(
@@ -114,11 +117,60 @@ fn the_same_quote_is_not_published_twice() {
 }
 
 #[test]
+fn the_same_quote_is_published_again_where_that_is_asked_for() {
+    let mut composer = composer();
+    let quotes = fetched(vec![tick("AAPL", 10, "1")], None);
+    for _ in 0..2 {
+        let composed = composer.compose(&quotes, Duplicates::Keep, TRACE, NOW);
+        assert_eq!((composed.ticks, composed.unchanged.len()), (1, 0));
+    }
+}
+
+#[test]
+fn another_run_goes_on_with_the_same_publisher_and_numbers() {
+    let mut first = composer();
+    let quotes = fetched(vec![tick("AAPL", 10, "1")], Some(10));
+    let added = compose(&mut first, &quotes).addition;
+    let recovered = || Recovered {
+        position: Some(added.position.clone()),
+        last: added.last.clone(),
+    };
+    let mut second = Composer::new(Uuid::from_u128(8), QUEUES, recovered());
+    assert_eq!(second.publisher(), Uuid::from_u128(7));
+    let composed = compose(&mut second, &quotes);
+    assert_eq!(
+        (composed.ticks, composed.addition.messages.len()),
+        (0, 0),
+        "known already"
+    );
+    let composed = compose(&mut second, &fetched(vec![tick("AAPL", 11, "1")], None));
+    assert_eq!(
+        keys(&composed),
+        [("1-3.AAPL".to_owned(), 3)],
+        "after a tick and a heartbeat"
+    );
+    // Other queues are numbered anew, by another publisher.
+    let queues = QueueGeneration {
+        generation: 2,
+        partitions: 2,
+    };
+    let mut third = Composer::new(Uuid::from_u128(9), queues, recovered());
+    assert_eq!(third.publisher(), Uuid::from_u128(9));
+    let composed = compose(&mut third, &fetched(vec![tick("AAPL", 12, "1")], None));
+    assert_eq!(composed.addition.messages[0].sequence, 1);
+    assert_eq!(
+        composed.addition.position.added,
+        added.position.added + 1,
+        "keys of the spool go on"
+    );
+}
+
+#[test]
 fn a_bound_that_does_not_advance_makes_no_heartbeat() {
     let mut composer = composer();
     let mut heartbeats = |bound| {
-        composer
-            .compose(&fetched(vec![], bound), TRACE, NOW)
+        compose(&mut composer, &fetched(vec![], bound))
+            .addition
             .messages
             .len()
     };
@@ -143,9 +195,9 @@ fn a_partition_with_a_symbol_in_doubt_gets_no_heartbeat() {
     let refused = SourceError::PaymentRequired {
         message: String::new(),
     };
-    let composed = composer.compose(&with(SourceError::ServerError { status: 500 }), TRACE, NOW);
+    let composed = compose(&mut composer, &with(SourceError::ServerError { status: 500 }));
     assert_eq!(keys(&composed).len(), 3);
-    let composed = composer.compose(&with(refused), TRACE, NOW);
+    let composed = compose(&mut composer, &with(refused));
     assert_eq!(
         keys(&composed),
         [("1-3.heartbeat".to_owned(), 1)],
@@ -156,11 +208,12 @@ fn a_partition_with_a_symbol_in_doubt_gets_no_heartbeat() {
 #[test]
 fn many_ticks_of_a_symbol_are_split() {
     let ticks = (0..250).map(|second| tick("AAPL", 1_000 + second, "1")).collect();
-    let composed = composer().compose(&fetched(ticks, None), TRACE, NOW);
+    let composed = compose(&mut composer(), &fetched(ticks, None));
     let sizes: Vec<_> = composed
+        .addition
         .messages
         .iter()
-        .map(|message| decode(&message.body).unwrap().len())
+        .map(|message| decode(message.body.as_bytes()).unwrap().len())
         .collect();
     assert_eq!(sizes, [100, 100, 50]);
 }
@@ -184,13 +237,13 @@ proptest! {
                 }
             }
             let ticks = quotes.iter().map(|(symbol, second)| tick(symbol, *second, "1")).collect();
-            let composed = composer.compose(&fetched(ticks, bound), TRACE, NOW);
+            let composed = compose(&mut composer, &fetched(ticks, bound));
             let mut seen: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-            for message in &composed.messages {
+            for message in &composed.addition.messages {
                 let sequence = &mut sequences[usize::from(message.partition)];
                 *sequence += 1;
                 prop_assert_eq!(message.sequence, *sequence);
-                for entry in decode(&message.body).unwrap() {
+                for entry in decode(message.body.as_bytes()).unwrap() {
                     let tick = entry.unwrap().to_tick().unwrap();
                     prop_assert_eq!(message.partition, partition_of(&tick.symbol, PARTITIONS));
                     let seconds = tick.event_time.as_microseconds() / 1_000_000;

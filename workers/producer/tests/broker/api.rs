@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use contract::config::SpoolConfig;
 use fmp_simulator::fault::{Fault, FaultKind};
 use serde_json::json;
 
-use crate::support::{Feed, SYMBOLS};
+use crate::support::{Feed, SYMBOLS, eventually};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -53,6 +54,10 @@ async fn users_find_what_they_had() {
         (&fetched["published"], &fetched["errors"]),
         (&json!(4), &json!([]))
     );
+    // It does not wait for the broker.
+    running
+        .until("/ready", |_, body| body["spool"]["messages"] == 0)
+        .await;
     let metrics = running.metrics().await;
     for line in [
         r#"stockfeed_producer_source_requests_total{endpoint="BatchQuote",outcome="Ok"} 2"#,
@@ -99,7 +104,7 @@ async fn a_source_that_fails_is_seen_and_named() {
         "alive, and honest"
     );
     let (status, refused) = running.fetch_data().await;
-    assert_eq!((status, &refused["reason"]), (503, &json!("InvalidKey")));
+    assert_eq!((status, &refused["reason"]), (502, &json!("InvalidKey")));
     let (_, symbols) = running.get("/symbols").await;
     assert_eq!(symbols["quotes"]["IBM"]["error"]["reason"], "InvalidKey");
     feed.simulator.clear_faults();
@@ -125,7 +130,7 @@ async fn a_pause_that_the_source_asks_for_is_kept() {
         })
         .await;
     let (status, refused) = running.fetch_data().await;
-    assert_eq!((status, &refused["reason"]), (503, &json!("RateLimited")));
+    assert_eq!((status, &refused["reason"]), (429, &json!("RateLimited")));
     let requests = |status: u16| {
         let report = feed.simulator.report();
         report
@@ -142,12 +147,6 @@ async fn a_pause_that_the_source_asks_for_is_kept() {
     let ready = running.until("/ready", |status, _| status == 200).await;
     assert_eq!(ready["source"]["problem"], json!(null), "and it heals by itself");
     assert_eq!(requests(429), 1);
-    assert!(
-        running
-            .metrics()
-            .await
-            .contains(r#"polls_total{outcome="Skipped"}"#)
-    );
     running.stop().await.unwrap();
 }
 
@@ -169,21 +168,61 @@ async fn a_key_that_was_corrected_is_found_within_a_poll() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_seen_and_costs_no_calls() {
+async fn a_broker_that_is_away_is_seen_and_polling_goes_on() {
     let feed = Feed::new(&[]).await;
     std::fs::write(feed.secret.path().join("port"), "1").unwrap();
     let running = feed.start().await;
     let ready = running
-        .until("/ready", |_, body| body["broker"]["reason"] == "Unreachable")
+        .until("/ready", |_, body| {
+            body["broker"]["reason"] == "Unreachable" && body["spool"]["messages"].as_u64() > Some(20)
+        })
         .await;
     assert_eq!(ready["broker"]["connected"], false);
-    assert_eq!(ready["source"]["ready"], true, "no fetch was due yet");
+    assert_eq!(ready["ready"], true, "there is room for what is fetched");
     let (status, health) = running.get("/health").await;
     assert_eq!((status, &health["rabbitmq_connected"]), (200, &json!(false)));
-    let (status, refused) = running.fetch_data().await;
-    assert_eq!((status, &refused["reason"]), (503, &json!("Unreachable")));
-    assert!(feed.simulator.report().requests.is_empty());
+    assert_eq!(health["status"], "degraded");
+    let (status, fetched) = running.fetch_data().await;
+    assert_eq!((status, &fetched["errors"]), (200, &json!([])));
     std::fs::write(feed.secret.path().join("port"), feed.broker.port.to_string()).unwrap();
+    running
+        .until("/ready", |_, body| {
+            body["broker"]["connected"] == true && body["broker"]["reason"] == "Ok"
+        })
+        .await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_spool_stops_fetching_and_says_so() {
+    let mut feed = Feed::new(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    feed.config.spool = Some(SpoolConfig {
+        directory: folder.path().to_owned(),
+        max_bytes: 20_000,
+    });
+    let port = std::fs::read_to_string(feed.secret.path().join("port")).unwrap();
+    std::fs::write(feed.secret.path().join("port"), "1").unwrap();
+    let running = feed.start().await;
+    let ready = running
+        .until("/ready", |_, body| body["spool"]["full"] == true)
+        .await;
+    assert_eq!(ready["ready"], false, "{ready}");
+    let requests = || {
+        let report = feed.simulator.report();
+        report
+            .requests
+            .values()
+            .flat_map(|statuses| statuses.values())
+            .sum::<u64>()
+    };
+    let before = requests();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(requests(), before, "nothing is fetched that there is no room for");
+    let (status, refused) = running.fetch_data().await;
+    assert_eq!((status, &refused["reason"]), (503, &json!("SpoolFull")));
+    std::fs::write(feed.secret.path().join("port"), &port).unwrap();
     running.until("/ready", |status, _| status == 200).await;
+    eventually("polling goes on", async || (requests() > before).then_some(())).await;
     running.stop().await.unwrap();
 }

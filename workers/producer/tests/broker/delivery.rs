@@ -158,7 +158,7 @@ async fn a_message_without_a_queue_is_kept_and_reported_until_it_has_one() {
     let running = feed.start().await;
     let ready = running
         .until("/ready", |_, body| {
-            body["broker"]["reason"] == "Unroutable" && body["broker"]["held_messages"] == 2
+            body["broker"]["reason"] == "Unroutable" && body["broker"]["held_messages"].as_u64() >= Some(2)
         })
         .await;
     let message = ready["broker"]["message"].as_str().unwrap();
@@ -173,13 +173,11 @@ async fn a_message_without_a_queue_is_kept_and_reported_until_it_has_one() {
             .contains(r#"broker_failures_total{reason="Unroutable"}"#)
     );
     assert_eq!(running.get("/health").await.1["status"], "degraded");
-    assert_eq!(
-        feed.simulator.report().quotes_served.values().sum::<u64>(),
-        4,
-        "nothing is fetched meanwhile"
-    );
-    let (status, body) = running.fetch_data().await;
-    assert_eq!((status, body["reason"].as_str()), (503, Some("Unroutable")));
+    eventually("the other partitions go on", async || {
+        let served = feed.simulator.report().quotes_served;
+        served.values().all(|quotes| *quotes >= 8).then_some(())
+    })
+    .await;
     feed.declare(1).await;
     let mut consumer = feed.consume().await;
     let messages = consumer.until_heartbeat("2012-01-06T11:59:59Z").await;
@@ -216,10 +214,6 @@ async fn a_missing_exchange_and_a_wrong_password_heal_without_a_restart() {
         .await;
     assert!(!ready.to_string().contains("wrong"), "{ready}");
     assert_eq!(ready["broker"]["connected"], false);
-    assert!(
-        feed.simulator.report().quotes_served.is_empty(),
-        "without a broker no call is made"
-    );
     fs::remove_file(feed.secret.path().join("password")).unwrap();
     running
         .until("/ready", |_, body| {
@@ -283,9 +277,13 @@ async fn what_could_not_be_confirmed_is_counted_when_the_producer_ends() {
         .until("/ready", |_, body| body["broker"]["reason"] == "Unroutable")
         .await;
     let error = running.stop().await.unwrap_err().to_string();
-    // Four ticks, and heartbeats of the three partitions that have no queue.
     assert!(
-        error.starts_with("7 messages were fetched and not confirmed within 20 s"),
+        error.ends_with("messages were fetched and not confirmed within 20 s: they are lost"),
         "{error}"
+    );
+    let count: u64 = error.split(' ').next().unwrap().parse().unwrap();
+    assert!(
+        count >= 7,
+        "four ticks, and heartbeats of three partitions: {error}"
     );
 }

@@ -3,5 +3,7 @@
 
 mod api;
 mod delivery;
+mod live;
+mod outage;
 mod proxy;
 mod support;

@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use clap::Parser as _;
 use contract::{
-    config::{FmpConfig, ProducerConfig, QueueGeneration, SourceConfig},
+    config::{
+        Duplicates, FmpConfig, MarketHours, ProducerConfig, QueueGeneration, QuotaConfig, SourceConfig,
+    },
     names::{FeedName, binding_key},
     symbol::Symbol,
     tick::{Tick, decode},
@@ -41,6 +44,8 @@ pub struct Feed {
     pub feed: FeedName,
     pub secret: TempDir,
     pub config: ProducerConfig,
+    /// Where the configuration is watched, if it is.
+    pub file: Option<PathBuf>,
     key: TempDir,
 }
 
@@ -84,6 +89,12 @@ impl Feed {
                 generation: 1,
                 partitions: PARTITIONS,
             },
+            market_hours: MarketHours::Always,
+            duplicates: Duplicates::Skip,
+            quota: QuotaConfig::default(),
+            spool: None,
+            database_directory: None,
+            token_directory: None,
             broker_directory: secret.path().to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
         };
@@ -93,6 +104,7 @@ impl Feed {
             feed,
             secret,
             config,
+            file: None,
             key,
         }
     }
@@ -114,7 +126,9 @@ impl Feed {
 
     pub async fn start(&self) -> Running {
         let token = CancellationToken::new();
-        let producer = producer::start(self.config.clone(), token.clone()).await.unwrap();
+        let producer = producer::start(self.config.clone(), self.file.clone(), token.clone())
+            .await
+            .unwrap();
         let url = format!("http://{}", producer.address());
         Running { producer, token, url }
     }
@@ -239,6 +253,15 @@ impl Consumer {
             properties: delivery.properties,
             body: delivery.data,
         }
+    }
+
+    /// All messages, until none has come for two seconds.
+    pub async fn until_quiet(&mut self) -> Vec<Received> {
+        let mut received = Vec::new();
+        while let Ok(message) = tokio::time::timeout(Duration::from_secs(2), self.next()).await {
+            received.push(message);
+        }
+        received
     }
 
     /// All messages up to the heartbeat of that time in each partition.

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
+use contract::price::Price;
 use proptest::prelude::*;
+use rust_decimal::Decimal;
 
 use super::*;
 
@@ -93,10 +95,17 @@ fn every_fault_of_a_quote_has_its_reason() {
         ("volume", "true", RejectReason::InvalidNumber),
         ("open", r#""n/a""#, RejectReason::InvalidNumber),
         ("name", &long, RejectReason::InvalidText),
+        ("name", "5", RejectReason::InvalidText),
+        ("exchange", "{}", RejectReason::InvalidText),
         ("exchange", r#""a\u0000b""#, RejectReason::InvalidText),
     ] {
-        let (_, rejected) = with(field, value).unwrap_err();
+        let (symbol, rejected) = with(field, value).unwrap_err();
         assert_eq!(rejected.reason, expected, "{field} = {value}: {rejected}");
+        assert_eq!(
+            symbol.is_some(),
+            field != "symbol",
+            "{field} = {value}: {rejected}"
+        );
     }
 }
 

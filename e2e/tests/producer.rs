@@ -1,0 +1,173 @@
+//! The producer as its users meet it: the free tier, the API with its token, and a feed that changes while it runs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    RELEASE, SYSTEM,
+    cluster::{Cluster, value},
+    database,
+    feed::{self, Feed},
+    forward::Forward,
+    namespace::run_in,
+    say, wait, workload,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+/// How soon anything must show.
+const SHOWN: Duration = Duration::from_secs(60);
+/// The kubelet looks at a ConfigMap again within a minute or so.
+const TAKEN_ON: Duration = Duration::from_secs(180);
+
+async fn with_key(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let key = cluster.secret(SYSTEM, &format!("{RELEASE}-simulator")).await?;
+    let key = value(&key, "apiKey")?;
+    cluster.put_secret(namespace, "fmp", &[("apiKey", key)]).await
+}
+
+#[tokio::test]
+async fn the_free_tier_is_stretched_and_says_so_everywhere() -> Result<()> {
+    run_in("e2e-free-tier", async |cluster, namespace| {
+        with_key(cluster, namespace).await?;
+        let feed = Feed::new(cluster, namespace, "free")?;
+        let mut spec = feed::spec();
+        spec["symbols"] = json!(["AAPL", "MSFT", "GOOG", "IBM", "NVDA"]);
+        spec["source"]["fmp"]["plan"] = json!("Basic");
+        spec["interval"] = json!("60s");
+        feed.apply(&spec).await?;
+        feed.await_ready(SHOWN * 2).await?;
+        let quota = feed.await_condition("QuotaSufficient", "False", SHOWN).await?;
+        for words in ["7,200 calls a day", "250", "28m48s", "plan Starter"] {
+            ensure!(
+                quota.message.contains(words),
+                "{words} is not in: {}",
+                quota.message
+            );
+        }
+        let status = wait::until("the status shows what is kept", SHOWN, async || {
+            let status = feed.get().await?.data["status"]["quota"].clone();
+            ensure!(status["usedToday"] == 5, "it is {status}");
+            Ok(status)
+        })
+        .await?;
+        let interval = status["effectiveInterval"]
+            .as_str()
+            .context("no effective interval")?;
+        ensure!(!interval.starts_with("1m"), "the interval kept is {interval}");
+        let table = cluster
+            .kubectl_text(&["get", "sf", "-n", namespace, "-o", "wide"])
+            .await?;
+        let description = cluster
+            .kubectl_text(&["describe", "sf", "free", "-n", namespace])
+            .await?;
+        say(format!("\n{table}\n{description}"));
+        ensure!(
+            table.contains(interval) && description.contains("QuotaInsufficient"),
+            "it is not shown"
+        );
+        asks_with_and_without_the_token(cluster, namespace, &feed).await
+    })
+    .await
+}
+
+async fn asks_with_and_without_the_token(cluster: &Cluster, namespace: &str, feed: &Feed) -> Result<()> {
+    let forward = Forward::open(cluster, namespace, &feed.selector("producer"), 8000).await?;
+    let client = reqwest::Client::new();
+    let url = |path: &str| format!("{}{path}", forward.url());
+    let refused = client.get(url("/quota")).send().await?;
+    ensure!(
+        refused.status() == 401,
+        "without a token the answer is {}",
+        refused.status()
+    );
+    let secret = cluster.secret(namespace, "free-api-token").await?;
+    let token = value(&secret, "token")?;
+    let ask = async |request: reqwest::RequestBuilder| -> Result<(u16, Value)> {
+        let answer = request.bearer_auth(token).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    };
+    let (status, quota) = ask(client.get(url("/quota"))).await?;
+    say(format!("GET /quota: {quota}"));
+    ensure!(
+        status == 200 && quota["share_per_day"] == 250 && quota["used_today"] == 5,
+        "{quota}"
+    );
+    // By hand as long as there are calls: fifty times five are a day's.
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        let (status, body) = ask(client.post(url("/fetch-data"))).await?;
+        answers.push(status);
+        if status == 429 {
+            ensure!(body["reason"] == "QuotaExhausted", "{body}");
+            break;
+        }
+    }
+    let fetched = answers.iter().filter(|status| **status == 200).count();
+    ensure!(
+        fetched == 49 && answers.last() == Some(&429),
+        "the answers are {answers:?}"
+    );
+    let (_, quota) = ask(client.get(url("/quota"))).await?;
+    ensure!(quota["used_today"] == 250 && quota["left_today"] == 0, "{quota}");
+    let mut admin = database::admin(cluster).await?;
+    let counted: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT sum(calls)::bigint FROM {}.api_calls",
+        feed.name.schema()
+    )))
+    .fetch_one(&mut *admin)
+    .await?;
+    ensure!(counted == 250, "{counted} calls are counted");
+    feed.await_condition("Ready", "True", SHOWN).await?;
+    wait::until("the status says that they are used up", SHOWN * 2, async || {
+        let quota = feed.get().await?.data["status"]["quota"].clone();
+        ensure!(
+            quota["effectiveInterval"] == "used up" && quota["usedToday"] == 250,
+            "it is {quota}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn symbols_and_interval_change_without_a_new_producer_and_without_a_lost_tick() -> Result<()> {
+    run_in("e2e-live-change", async |cluster, namespace| {
+        with_key(cluster, namespace).await?;
+        let feed = Feed::new(cluster, namespace, "live")?;
+        let mut spec = feed::spec();
+        spec["symbols"] = json!(["AAPL", "MSFT"]);
+        feed.apply(&spec).await?;
+        feed.await_ready(SHOWN * 2).await?;
+        let pods = cluster.api::<Pod>(namespace);
+        let before = workload::running_pod(&pods, &feed.selector("producer")).await?;
+        spec["symbols"] = json!(["AAPL", "NVDA", "IBM"]);
+        spec["interval"] = json!("500ms");
+        feed.apply(&spec).await?;
+        let mut admin = database::admin(cluster).await?;
+        let schema = feed.name.schema();
+        let text = format!("SELECT count(*) FROM {schema}.stock_data WHERE symbol IN ('NVDA', 'IBM')");
+        wait::until("ticks of the new symbols are stored", TAKEN_ON, async || {
+            let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text.clone()))
+                .fetch_one(&mut *admin)
+                .await?;
+            ensure!(rows > 10, "there are {rows}");
+            Ok(())
+        })
+        .await?;
+        let after = workload::running_pod(&pods, &feed.selector("producer")).await?;
+        ensure!(
+            before.name_any() == after.name_any(),
+            "the producer's pod was replaced"
+        );
+        let restarts = workload::first_container(&after).map(|container| container.restart_count);
+        ensure!(restarts == Some(0), "the container was restarted: {restarts:?}");
+        for table in ["quarantine", "gaps"] {
+            let rows = database::count(&mut admin, &feed.name, table).await?;
+            ensure!(rows == 0, "{table} has {rows} rows");
+        }
+        Ok(())
+    })
+    .await
+}
