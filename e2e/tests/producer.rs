@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 /// How soon anything must show.
 const SHOWN: Duration = Duration::from_secs(60);
-/// The kubelet looks at a ConfigMap again within a minute or so.
+/// The kubelet looks at a `ConfigMap` again within a minute or so.
 const TAKEN_ON: Duration = Duration::from_secs(180);
 
 async fn with_key(cluster: &Cluster, namespace: &str) -> Result<()> {

@@ -129,7 +129,7 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
         _ => Err(broker_missing.or(database_missing).unwrap_or_default()),
     };
 
-    let hold = must_hold(feed, producer.as_ref().ok(), processor.as_ref().ok());
+    let hold = must_hold(feed, producer.as_deref().ok(), processor.as_deref().ok());
     Resources {
         service_accounts: objects::service_accounts(feed),
         secrets: objects::secrets(feed),
@@ -167,12 +167,8 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
 
 /// Whether the running producer must not hear of its new configuration yet. It takes on new symbols as it runs, and a processor that
 /// does not know them would put their ticks into quarantine: processors come first.
-fn must_hold(
-    feed: &ValidatedFeed,
-    producer: Option<&Box<Deployment>>,
-    processor: Option<&Box<Deployment>>,
-) -> bool {
-    let hash = |deployment: &Box<Deployment>| {
+fn must_hold(feed: &ValidatedFeed, producer: Option<&Deployment>, processor: Option<&Deployment>) -> bool {
+    let hash = |deployment: &Deployment| {
         let template = &deployment.spec.as_ref()?.template;
         template
             .metadata

@@ -99,7 +99,7 @@ pub fn assess(ask: &Ask<'_>) -> Assessment {
             calls_per_day: limit.per_day.map(number),
             projected_calls_per_day: number(demand.calls_per_day()),
             minimum_interval: sentence::compound(plan::minimum_interval(&demand, &limit)),
-            feeds: limit.per_day.and(i32::try_from(limit.feeds).ok()),
+            feeds: limit.per_day.and_then(|_| i32::try_from(limit.feeds).ok()),
             ..Quota::default()
         },
     }
@@ -113,15 +113,13 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::the_compose_project(5, 60, Plan::Basic, 1, false, 7_200, "28m48s", "plan Starter")]
-    #[case::basic_just_enough(5, 1_728, Plan::Basic, 1, true, 250, "28m48s", "plan Basic allows 250 a day")]
-    #[case::shared(5, 1_800, Plan::Basic, 2, false, 240, "57m36s", "to each of 2 feeds")]
-    #[case::batches(500, 1, Plan::Starter, 1, true, 432_000, "1s", "up to 300 a minute")]
+    #[case::the_compose_project((5, 60, 1), Plan::Basic, false, 7_200, "28m48s", "plan Starter")]
+    #[case::basic_just_enough((5, 1_728, 1), Plan::Basic, true, 250, "28m48s", "plan Basic allows 250 a day")]
+    #[case::shared((5, 1_800, 2), Plan::Basic, false, 240, "57m36s", "to each of 2 feeds")]
+    #[case::batches((500, 1, 1), Plan::Starter, true, 432_000, "1s", "up to 300 a minute")]
     fn quota(
-        #[case] symbols: usize,
-        #[case] seconds: u64,
+        #[case] (symbols, seconds, feeds): (usize, u64, u64),
         #[case] plan: Plan,
-        #[case] feeds: u64,
         #[case] sufficient: bool,
         #[case] projected: i64,
         #[case] minimum: &str,

@@ -229,12 +229,11 @@ impl Spool {
         let mut bytes = 0;
         {
             let mut table = writing.open_table(MESSAGES)?;
-            let mut key = addition.position.added - addition.messages.len() as u64;
-            for message in &addition.messages {
+            let first = addition.position.added - addition.messages.len() as u64;
+            for (key, message) in (first..).zip(&addition.messages) {
                 let value = json(message);
                 bytes += value.len() as u64;
                 table.insert(key, value.as_slice())?;
-                key += 1;
             }
             let mut last = writing.open_table(LAST)?;
             for (symbol, fingerprint) in &addition.last {

@@ -20,17 +20,47 @@ fn time(from: u64) -> impl Strategy<Value = Duration> {
 }
 
 prop_compose! {
+    fn quota()(
+        calls_per_day in proptest::option::of(1_u64..), calls_per_minute in proptest::option::of(1_u64..), feeds in 1_u64..,
+        stretch: bool, key in "[a-z/]{0,20}", plan in "[A-Za-z]{0,10}",
+    ) -> QuotaConfig {
+        let policy = if stretch { QuotaPolicy::Stretch } else { QuotaPolicy::Enforce };
+        QuotaConfig { calls_per_day, calls_per_minute, policy, plan, key, feeds }
+    }
+}
+
+prop_compose! {
+    fn http()(
+        delay in time(0), timeout in time(1), with_key: bool, symbol in proptest::option::of("/[a-z]{1,5}"),
+        time_format in prop_oneof![Just(TimeFormat::UnixSeconds), Just(TimeFormat::UnixMilliseconds), Just(TimeFormat::Rfc3339)],
+    ) -> SourceConfig {
+        SourceConfig::Http(HttpConfig {
+            url: "https://example.invalid/{symbol}".into(),
+            key_header: with_key.then(|| "X-Api-Key".into()),
+            api_key_file: with_key.then(|| "/etc/stockfeed/source/apiKey".into()),
+            quotes: String::new(), symbol, price: "/p".into(), time: "/t".into(), time_format, volume: None, delay, timeout,
+        })
+    }
+}
+
+prop_compose! {
     fn producer()(
         feed in feed(), symbols in symbols(), interval in time(100), delay in time(0), timeout in time(1),
-        generation in 1_u32.., partitions in 1..=MAX_PARTITIONS, batch: bool, port: u16,
+        generation in 1_u32.., partitions in 1..=MAX_PARTITIONS, batch: bool, port: u16, quota in quota(),
+        http in proptest::option::of(http()), spool in proptest::option::of(1_u64..), keep: bool,
+        market_hours in prop_oneof![Just(MarketHours::Always), Just(MarketHours::Regular), Just(MarketHours::Extended)],
     ) -> ProducerConfig {
         ProducerConfig {
-            feed, symbols, interval,
-            source: SourceConfig::Fmp(FmpConfig {
+            feed, symbols, interval, market_hours, quota,
+            source: http.unwrap_or_else(|| SourceConfig::Fmp(FmpConfig {
                 base_url: "https://example.invalid/stable".into(),
                 api_key_file: "/etc/stockfeed/source/apiKey".into(),
                 batch, delay, timeout,
-            }),
+            })),
+            duplicates: if keep { Duplicates::Keep } else { Duplicates::Skip },
+            spool: spool.map(|max_bytes| SpoolConfig { directory: "/var/spool/stockfeed".into(), max_bytes }),
+            database_directory: keep.then(|| "/etc/stockfeed/database".into()),
+            token_directory: keep.then(|| "/etc/stockfeed/token".into()),
             queues: QueueGeneration { generation, partitions },
             broker_directory: "/etc/stockfeed/broker".into(),
             listen: SocketAddr::from(([0, 0, 0, 0], port)),

@@ -14,6 +14,10 @@ use crate::{
 };
 
 /// How long the broker is away. `STOCKFEED_SOAK_SECONDS` for longer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "somebody who wants a longer run says so in the environment"
+)]
 fn outage() -> Duration {
     let seconds = std::env::var("STOCKFEED_SOAK_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(10))
