@@ -260,6 +260,17 @@ pub struct BatchConfig {
     pub linger: Duration,
 }
 
+impl SourceConfig {
+    /// How far behind its own clock the source may publish a quote.
+    #[must_use]
+    pub const fn delay(&self) -> Duration {
+        match self {
+            Self::Fmp(fmp) => fmp.delay,
+            Self::Http(http) => http.delay,
+        }
+    }
+}
+
 impl Default for QuotaConfig {
     fn default() -> Self {
         Self {

@@ -105,6 +105,7 @@ pub async fn start(
     let metrics = Arc::new(Metrics::register(&mut registry));
     let (spool, recovered) = Spool::open(spool.as_ref())?;
     let status = Arc::new(Status::new(&symbols, Arc::clone(&spool)));
+    let delay = source.delay();
     let source = AnySource::new(source, Arc::clone(&metrics), token.clone())?;
     let composer = Composer::new(new_publisher(), queues, recovered);
     let publisher = composer.publisher();
@@ -130,6 +131,7 @@ pub async fn start(
         status: Arc::clone(&status),
         metrics: Arc::clone(&metrics),
         clock: Clock::default(),
+        delay,
     };
     let mut publishing = Publisher::new(
         feed,

@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::symbol::Symbol;
-use jiff::Timestamp;
-use schedule::plan::{self, Demand, Effective};
+use contract::{event_time::EventTime, symbol::Symbol};
+use jiff::{SignedDuration, Timestamp};
+use schedule::{
+    calendar,
+    plan::{self, Demand, Effective},
+};
 use service::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +65,8 @@ pub struct Poller<S> {
     pub metrics: Arc<Metrics>,
     /// When it polls next, and for how long it must not.
     pub clock: Clock,
+    /// How far behind its own clock the source may publish.
+    pub delay: Duration,
 }
 
 /// When to poll.
@@ -153,11 +158,35 @@ impl<S: QuoteSource> Poller<S> {
         };
         // The first poll afterwards is due when it can be.
         self.clock.last = None;
+        if let Effective::Closed { .. } = effective {
+            self.close_session(live, now).await;
+        }
         look(
             Duration::try_from(until.duration_since(now))
                 .unwrap_or_default()
                 .max(AGAIN),
         )
+    }
+
+    /// Says once, when the exchange has closed and the source's delay is over, that nothing from before the close will follow.
+    /// Nothing is asked any more, so no answer says it, and the session's last candles would stay open until the next one.
+    async fn close_session(&mut self, live: &Live, now: Timestamp) {
+        let delay = SignedDuration::try_from(self.delay).unwrap_or(SignedDuration::ZERO);
+        let since = now.checked_sub(delay).unwrap_or(now);
+        let Some(end) = calendar::last_close(live.market_hours, since) else {
+            return;
+        };
+        let fetched = Fetched {
+            bound: Some(EventTime::from_timestamp(end)),
+            ..Fetched::default()
+        };
+        let now = clock::event_time();
+        let composed = self.composer.compose(&fetched, live.duplicates, new_trace(), now);
+        // Nothing the second time: the bound does not advance.
+        if !composed.addition.messages.is_empty() {
+            info!(close = %end, "The exchange has closed");
+            self.keep(composed.addition).await;
+        }
     }
 
     fn demand(&self, live: &Live) -> Demand {
@@ -222,10 +251,7 @@ impl<S: QuoteSource> Poller<S> {
         let before = self.status.source();
         self.status
             .fetched(clock::now(), &fetched, self.source.asks_in_batches());
-        let trace = Trace {
-            id: rand::random::<u128>().max(1),
-            span: rand::random::<u64>().max(1),
-        };
+        let trace = new_trace();
         let now = clock::event_time();
         let composed = self.composer.compose(&fetched, live.duplicates, trace, now);
         self.count(&fetched, composed.ticks, composed.unchanged.len());
@@ -324,6 +350,13 @@ impl<S: QuoteSource> Poller<S> {
         if let Some(bound) = fetched.bound {
             metrics.set_bound(bound.to_timestamp().as_second());
         }
+    }
+}
+
+fn new_trace() -> Trace {
+    Trace {
+        id: rand::random::<u128>().max(1),
+        span: rand::random::<u64>().max(1),
     }
 }
 

@@ -93,6 +93,25 @@ pub fn open_time(hours: MarketHours, from: Timestamp, to: Timestamp) -> Duration
     total
 }
 
+/// When the last session before or at `at` ended. `None` for hours that never close, and where none ended in the fortnight before:
+/// the market has never been closed for longer in the years that the rules are of.
+#[must_use]
+pub fn last_close(hours: MarketHours, at: Timestamp) -> Option<Timestamp> {
+    if hours == MarketHours::Always {
+        return None;
+    }
+    let mut date = day(at);
+    for _ in 0..14 {
+        if let Some((_, end)) = session(hours, date)
+            && end <= at
+        {
+            return Some(end);
+        }
+        date = date.yesterday().ok()?;
+    }
+    None
+}
+
 /// The calendar day in New York.
 #[must_use]
 pub fn day(at: Timestamp) -> Date {

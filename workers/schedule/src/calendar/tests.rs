@@ -253,3 +253,15 @@ proptest! {
         prop_assert_eq!(session(Extended, day(at)).is_some(), is_trading_day(day(at)));
     }
 }
+
+#[rstest]
+#[case::after_the_close("2026-11-25T21:00:00Z", Some("2026-11-25T21:00:00Z"))]
+#[case::before_it("2026-11-25T20:59:59Z", Some("2026-11-24T21:00:00Z"))]
+#[case::a_holiday_and_the_half_day_after_it("2026-11-27T17:59:59Z", Some("2026-11-25T21:00:00Z"))]
+#[case::after_the_half_day("2026-11-29T12:00:00Z", Some("2026-11-27T18:00:00Z"))]
+#[case::closed_for_days("2001-09-16T12:00:00Z", Some("2001-09-10T20:00:00Z"))]
+fn the_last_close(#[case] at: &str, #[case] expected: Option<&str>) {
+    let expected = expected.map(|text| text.parse().unwrap());
+    assert_eq!(last_close(MarketHours::Regular, at.parse().unwrap()), expected);
+    assert_eq!(last_close(MarketHours::Always, at.parse().unwrap()), None);
+}
