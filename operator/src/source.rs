@@ -36,6 +36,8 @@ pub struct Calls {
     pub effective_interval_seconds: Option<f64>,
     /// When today's calls are used up, should the interval of the spec be kept.
     pub exhausted_at: Option<Timestamp>,
+    /// When the day ends.
+    pub resets_at: Timestamp,
     /// The exchange.
     pub market: Market,
     /// Why calls cannot be counted, if so.
@@ -146,6 +148,25 @@ fn verdict(source: Source, calls: Option<&Calls>) -> Verdict {
     {
         return Verdict::no(reason.clone(), message);
     }
+    // Nothing is wrong, and nothing is asked: a feed that is made on a Sunday is as it should be.
+    if let Some(calls) = calls.filter(|calls| calls.effective_interval_seconds.is_none())
+        && ready
+        && problem.is_none()
+    {
+        return match calls.market.next_open {
+            Some(open) => Verdict::yes(
+                reason::MARKET_CLOSED,
+                format!("the exchange is closed; polled from {open} on"),
+            ),
+            None => Verdict::yes(
+                reason::CALLS_USED_UP,
+                format!(
+                    "today's calls are used up; polled again from {} on",
+                    calls.resets_at
+                ),
+            ),
+        };
+    }
     match (ready, problem) {
         (true, _) if last_attempt.is_none() => {
             Verdict::unknown(reason::PENDING, "the source was not asked yet")
@@ -175,6 +196,44 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[rstest]
+    #[case::made_on_a_sunday(json!("2026-11-30T14:30:00Z"), None, Verdict::yes(reason::MARKET_CLOSED, "the exchange is closed; polled from 2026-11-30T14:30:00Z on"))]
+    #[case::used_up(json!(null), None, Verdict::yes(reason::CALLS_USED_UP, "today's calls are used up; polled again from 2026-11-30T05:00:00Z on"))]
+    #[case::closed_and_the_key_is_wrong(json!("2026-11-30T14:30:00Z"), Some("InvalidKey"), Verdict::no("InvalidKey", "m"))]
+    fn a_source_that_is_not_to_be_asked_now_is_no_trouble(
+        #[case] next_open: serde_json::Value,
+        #[case] problem: Option<&str>,
+        #[case] expected: Verdict,
+    ) {
+        let problem = problem.map(|reason| json!({"reason": reason, "message": "m"}));
+        let text = json!({
+            "source": {"ready": problem.is_none(), "problem": problem, "last_attempt": null},
+            "quota": {
+                "used_today": 0, "effective_interval_seconds": null, "exhausted_at": null, "problem": null,
+                "resets_at": "2026-11-30T05:00:00Z", "market": {"next_open": next_open},
+            },
+        });
+        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        assert_eq!(verdict(source, quota.as_ref()), expected);
+    }
+
+    #[rstest]
+    #[case::calls_that_cannot_be_counted(
+        json!({"reason": "CallsNotCounted", "message": "no database"}),
+        Verdict::no("CallsNotCounted", "no database")
+    )]
+    fn what_keeps_it_from_asking_comes_first(#[case] problem: serde_json::Value, #[case] expected: Verdict) {
+        let text = json!({
+            "source": {"ready": true, "problem": null, "last_attempt": "t"},
+            "quota": {
+                "used_today": 0, "effective_interval_seconds": 60.0, "exhausted_at": null, "problem": problem,
+                "resets_at": "2026-11-30T05:00:00Z", "market": {"next_open": null},
+            },
+        });
+        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        assert_eq!(verdict(source, quota.as_ref()), expected);
+    }
 
     #[rstest]
     #[case::not_asked(json!({"ready": true, "problem": null, "last_attempt": null}), Verdict::unknown(reason::PENDING, "the source was not asked yet"))]

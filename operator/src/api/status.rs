@@ -155,6 +155,10 @@ pub mod reason {
     pub const AVAILABLE: &str = "Available";
     /// The source gave quotes.
     pub const ANSWERING: &str = "Answering";
+    /// The exchange is closed, and the feed does not poll then.
+    pub const MARKET_CLOSED: &str = "MarketClosed";
+    /// The calls of the day are used up.
+    pub const CALLS_USED_UP: &str = "CallsUsedUp";
     /// Nothing is under way, or nothing waits for a person.
     pub const SETTLED: &str = "Settled";
     /// Not looked at yet.

@@ -60,10 +60,18 @@ async fn an_outage_of_the_broker_with_kills_of_the_producer_loses_nothing() {
         directory: folder.path().to_owned(),
         max_bytes: 256 << 20,
     });
+    // The history has some 12,000 quotes of each symbol: it must last.
+    feed.config.interval = feed.config.interval.max(outage() / 10_000);
     let proxy = Proxy::start((feed.broker.host.clone(), feed.broker.port)).await;
     let port = fs::read_to_string(feed.secret.path().join("port")).unwrap();
     fs::write(feed.secret.path().join("port"), proxy.port.to_string()).unwrap();
-    let served = || feed.simulator.report().quotes_served.values().sum::<u64>();
+    let served = || {
+        let progress = feed.simulator.report().progress;
+        progress
+            .values()
+            .map(|progress| progress.served as u64)
+            .sum::<u64>()
+    };
     let running = feed.start().await;
     running.until("/ready", |status, _| status == 200).await;
     eventually("quotes are fetched", async || (served() > 100).then_some(())).await;
