@@ -22,8 +22,8 @@ pub struct Plan {
 impl Plan {
     /// For figures to publish.
     pub const FULL: Self = Self {
-        pairs: 5,
-        repetitions: 3,
+        pairs: 3,
+        repetitions: 1,
         ticks: 300_000,
         batched_ticks: 1_500_000,
         growth: (300_000, 3_000_000),

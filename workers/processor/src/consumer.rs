@@ -115,10 +115,10 @@ pub async fn consume(
         &context.instance,
     );
     let share = Share::of(config);
-    // Two batches: one that commits and one that fills.
+    // Two batches, one that commits and one that fills; and, of small messages, a third that is on its way.
     let budget = Budget {
         bytes: share.bytes * 2,
-        messages: u16::try_from(share.messages * 2).unwrap_or(u16::MAX),
+        messages: u16::try_from(share.messages * 3).unwrap_or(u16::MAX),
     };
     let subscription = Subscription::begin(connection, &context.instance, id, queue.clone(), budget).await?;
     let _consuming = context.board.consuming();
