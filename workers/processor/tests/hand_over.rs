@@ -62,12 +62,12 @@ async fn the_prefetch_follows_the_size_of_messages_without_a_redelivery() -> Res
     harness.config.batch.max_messages = 1_000;
     harness.config.batch.max_bytes = 1 << 20;
     let publisher = Uuid::now_v7();
-    // Small messages wait: the first prefetch is 64, twice a batch is 2,000.
+    // Small messages wait: the first prefetch is 64, three batches are 3,000.
     publish(&harness, publisher, 1..=2_000).await?;
     let processor = harness.start("a");
     harness.until("SELECT count(*) FROM stock_data", "2000").await?;
     let queue = harness.feed.queue(1, 0);
-    harness::eventually(|| async { Ok(harness.consumer_prefetch(&queue).await? == [2_000]) }).await?;
+    harness::eventually(|| async { Ok(harness.consumer_prefetch(&queue).await? == [3_000]) }).await?;
     // Large ones, of 200 kB each: ten of them fit.
     let ticks: Vec<_> = (0..2_000)
         .map(|number| one("AAPL", "2026-11-20T16:00:00Z", "11", 10_000 + number))
