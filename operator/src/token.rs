@@ -11,7 +11,7 @@ use rand::{
     distr::{Alphanumeric, SampleString as _},
     rngs::OsRng,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::labels::TOKEN_MADE;
 
@@ -68,12 +68,6 @@ impl ApiToken {
             },
         }
     }
-
-    /// Whether two are the same.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        self.made == other.made && self.token.expose_secret() == other.token.expose_secret()
-    }
 }
 
 #[cfg(test)]
@@ -82,7 +76,13 @@ mod tests {
 
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+    use secrecy::ExposeSecret as _;
+
     use super::*;
+
+    fn same(one: &ApiToken, other: &ApiToken) -> bool {
+        one.made == other.made && one.token.expose_secret() == other.token.expose_secret()
+    }
 
     fn secret(token: &ApiToken) -> Secret {
         let mut data = BTreeMap::new();
@@ -113,14 +113,14 @@ mod tests {
         let first = ApiToken::current(None, start);
         assert_eq!(first.token.expose_secret().len(), LENGTH);
         assert!(first.previous.is_none());
-        assert!(ApiToken::current(Some(&secret(&first)), days(29)).same(&first));
+        assert!(same(&ApiToken::current(Some(&secret(&first)), days(29)), &first));
         let second = ApiToken::current(Some(&secret(&first)), days(31));
         assert_ne!(second.token.expose_secret(), first.token.expose_secret());
         let previous = second.previous.as_ref().unwrap();
         assert_eq!(previous.expose_secret(), first.token.expose_secret());
         let later = ApiToken::current(Some(&secret(&second)), days(33));
         assert!(
-            later.same(&second) && later.previous.is_none(),
+            same(&later, &second) && later.previous.is_none(),
             "the old one ends"
         );
     }

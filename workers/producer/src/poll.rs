@@ -80,6 +80,8 @@ pub struct Clock {
     not_before: Option<Instant>,
     /// Whether the ledger was read.
     looked: bool,
+    /// Why calls could not be counted the last time, if so.
+    uncounted: Option<Problem<String>>,
 }
 
 /// What to do next, and when.
@@ -122,19 +124,16 @@ impl<S: QuoteSource> Poller<S> {
     /// Decides what to do next, and tells what is known of the quota.
     async fn next(&mut self, live: &Live) -> Next {
         let (now, instant) = (clock::now(), Instant::now());
-        let mut problem = None;
         if !self.clock.looked && live.quota.calls_per_day.is_some() {
-            match self.ledger.look(&live.quota, now).await {
-                Ok(_) => self.clock.looked = true,
-                Err(error) => problem = Some(unknown(&error)),
-            }
+            let looked = self.ledger.look(&live.quota, now).await;
+            self.clock.looked = looked.is_ok();
+            self.clock.uncounted = looked.err().map(|error| unknown(&error));
         }
         let demand = self.demand(live);
         let limit = quota::limit(&live.quota);
         let used = self.ledger.used_today(now);
         let effective = plan::effective_interval(&demand, &limit, live.quota.policy, used, now);
-        let counted = problem.is_none();
-        self.tell(live, &demand, &effective, (used, now), problem);
+        self.tell(live, &demand, &effective, (used, now));
         let look = |left: Duration| Next::Look(instant + left.min(LOOK));
         let (Effective::Exhausted { until } | Effective::Closed { until }) = effective else {
             let Effective::Every { interval, .. } = effective else {
@@ -146,7 +145,7 @@ impl<S: QuoteSource> Poller<S> {
                 .ledger
                 .minute_wait(&live.quota, self.source.calls(live.symbols.len()), now);
             let due = due.max(instant + minute);
-            return if !counted || self.spool.state().full {
+            return if !self.clock.looked && self.clock.uncounted.is_some() || self.spool.state().full {
                 Next::Look(due.max(instant + AGAIN))
             } else if let Some(not_before) = self.clock.not_before.filter(|moment| *moment > due) {
                 Next::Look(not_before.min(instant + LOOK))
@@ -194,17 +193,10 @@ impl<S: QuoteSource> Poller<S> {
         quota::demand(live, 100 / self.source.calls(100).clamp(1, 100))
     }
 
-    fn tell(
-        &self,
-        live: &Live,
-        demand: &Demand,
-        effective: &Effective,
-        (used, now): (u64, Timestamp),
-        problem: Option<Problem<String>>,
-    ) {
+    fn tell(&self, live: &Live, demand: &Demand, effective: &Effective, (used, now): (u64, Timestamp)) {
         let left = self.ledger.left_today(&live.quota);
         let state = QuotaState {
-            problem,
+            problem: self.clock.uncounted.clone(),
             ..QuotaState::new(live, demand, used, left, effective, now)
         };
         self.metrics.set_quota(&state);
@@ -298,16 +290,17 @@ impl<S: QuoteSource> Poller<S> {
                 resets: now.checked_add(minute).unwrap_or(now),
             });
         }
-        let calls = match self.ledger.take(&live.quota, needed + RESERVE, now).await {
-            Ok(calls) => calls,
+        let taken = self.ledger.take(&live.quota, needed + RESERVE, now).await;
+        let calls = match taken {
+            Ok(calls) => {
+                self.clock.uncounted = None;
+                calls
+            }
             Err(error) => {
+                // It is shown by the next look, and stays until calls are counted again.
                 let problem = unknown(&error);
                 let message = problem.message.clone();
-                let quota = QuotaState {
-                    problem: Some(problem),
-                    ..self.status.quota()
-                };
-                self.status.set_quota(quota);
+                self.clock.uncounted = Some(problem);
                 return Err(Refusal::QuotaUnknown { message });
             }
         };
