@@ -156,12 +156,12 @@ fn plain(text: &str) -> Option<(u64, u8)> {
     for (place, byte) in (0..).zip(bytes) {
         match byte {
             b'0'..=b'9' => {
-                mantissa = mantissa * 10 + u64::from(byte - b'0');
                 digits += 1;
-                // Twenty digits may not fit.
+                // Twenty digits may not fit: asked before they are multiplied.
                 if digits > MAX_DIGITS {
                     return None;
                 }
+                mantissa = mantissa * 10 + u64::from(byte - b'0');
             }
             b'.' if point.is_none() => point = Some(place),
             _ => return None,
@@ -215,6 +215,8 @@ mod tests {
             ("10000000000", InvalidPrice::OutOfRange),
             ("1.00000000001", InvalidPrice::OutOfRange),
             ("1234567890.1234567891", InvalidPrice::OutOfRange),
+            ("99999999999999999999", InvalidPrice::OutOfRange),
+            ("9999999999.9999999999", InvalidPrice::OutOfRange),
             ("NaN", InvalidPrice::NotANumber),
             ("", InvalidPrice::NotANumber),
             ("1,5", InvalidPrice::NotANumber),
