@@ -11,11 +11,13 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
     },
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -28,7 +30,7 @@ use crate::{
         status::{ConditionType, StockFeedStatus, reason},
     },
     broker,
-    build::{Applied, Prepared, Resources, WorkloadPlan, WorkloadState},
+    build::{Applied, Optional, Prepared, Resources, WorkloadPlan, WorkloadState},
     context::{Context, Moment},
     database,
     dereference::hex,
@@ -45,7 +47,7 @@ pub enum Error {
     /// The API server refused or did not answer.
     #[snafu(display("failed to {verb} {kind} {name}"))]
     Kubernetes {
-        /// `read` or `apply`.
+        /// `read`, `apply` or `remove`.
         verb: &'static str,
         /// Of what kind.
         kind: String,
@@ -111,6 +113,8 @@ pub async fn apply(
         secrets,
         config_maps,
         services,
+        network_policies,
+        disruption_budgets,
         broker,
         database,
         producer,
@@ -126,6 +130,13 @@ pub async fn apply(
     let secrets = applier.all::<Secret>(secrets, made.secrets).await?;
     let config_maps = applier.all::<ConfigMap>(config_maps, made.config_maps).await?;
     let services = applier.all::<Service>(services, made.objects).await?;
+    // Before the pods, which are so never without.
+    let network_policies = applier
+        .optional::<NetworkPolicy>(network_policies, made.objects)
+        .await?;
+    let disruption_budgets = applier
+        .all::<PodDisruptionBudget>(disruption_budgets, made.objects)
+        .await?;
 
     let uid = feed.uid().unwrap_or_default();
     let last = ctx.memory.since(&uid, Moment::RetentionRan);
@@ -149,6 +160,8 @@ pub async fn apply(
         secrets,
         config_maps,
         services,
+        network_policies,
+        disruption_budgets,
         broker,
         database,
         producer,
@@ -219,6 +232,45 @@ impl<'a> Applier<'a> {
             applied.push(self.one(object, live, made).await?);
         }
         Ok(applied)
+    }
+
+    /// As [`Self::all`]; and removes what the feed has no longer.
+    async fn optional<K>(&mut self, objects: Optional<K>, made: bool) -> Result<Optional<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let Optional { wanted, unwanted } = objects;
+        for name in &unwanted {
+            let live = self.read::<K>(name).await?;
+            // Somebody else's of that name is none of our business.
+            if live.is_some_and(|live| belongs_to(&live, &self.uid)) {
+                self.remove::<K>(name).await?;
+            }
+        }
+        let wanted = self.all::<K>(wanted, made).await?;
+        Ok(Optional { wanted, unwanted })
+    }
+
+    async fn remove<K>(&mut self, name: &str) -> Result<(), Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        match api.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            removed => {
+                self.changes.written += 1;
+                removed.map(drop).context(KubernetesSnafu {
+                    verb: "remove",
+                    kind: K::kind(&()),
+                    name,
+                })
+            }
+        }
     }
 
     async fn workload(
@@ -363,19 +415,29 @@ fn hash(rendered: &Value) -> String {
     hex(&Sha256::digest(rendered.to_string())[..16])
 }
 
-/// Whether everything that is wanted is there. Fields that others set, and entries that others add to lists of objects, do
-/// not count: server-side apply would leave them as well.
+/// Whether everything that is wanted is there. Fields that others set, and entries that others add to lists of objects with a key,
+/// do not count: server-side apply would leave them as well. A list without one, as the rules of a policy, is a whole.
 fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (_, Value::Null) => true,
         (Value::Object(live), Value::Object(wanted)) => wanted
             .iter()
             .all(|(key, wanted)| wanted.is_null() || live.get(key).is_some_and(|live| covers(live, wanted))),
-        (Value::Array(live), Value::Array(wanted)) if wanted.iter().any(Value::is_object) => wanted
-            .iter()
-            .all(|wanted| live.iter().any(|live| covers(live, wanted))),
+        (Value::Array(live), Value::Array(wanted)) if wanted.iter().any(Value::is_object) => {
+            let others_may_add = wanted.iter().any(has_key);
+            (others_may_add || live.len() == wanted.len())
+                && wanted
+                    .iter()
+                    .all(|wanted| live.iter().any(|live| covers(live, wanted)))
+        }
         (live, wanted) => live == wanted,
     }
+}
+
+/// Whether an entry of a list has a field by which the API server tells it from others.
+fn has_key(entry: &Value) -> bool {
+    let keys = ["name", "uid", "mountPath", "containerPort", "topologyKey"];
+    keys.iter().any(|key| entry.get(key).is_some())
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 
 use crate::{
     context::{Defaults, Images},
     dereference::SecretName,
+    isolation::{Isolation, Labels, NameServers, NetworkClients, Operator},
     telemetry::Format,
 };
 
@@ -43,6 +44,40 @@ pub struct Args {
     /// How long a deletion waits for a broker or database that cannot be reached before it leaves things behind.
     #[arg(long, env = "STOCKFEED_ORPHAN_AFTER", default_value = "10m", value_parser = duration)]
     pub orphan_after: Duration,
+
+    /// Whether the network of every feed is restricted by policies. Without, those that are there are removed.
+    #[arg(long, env = "STOCKFEED_NETWORK_POLICIES", default_value_t = true, action = ArgAction::Set)]
+    pub network_policies: bool,
+
+    /// Who may use the workers' HTTP ports, beside the operator: pods of the feed's namespace, everybody, or nobody.
+    #[arg(
+        long,
+        env = "STOCKFEED_NETWORK_CLIENTS",
+        value_enum,
+        default_value = "SameNamespace"
+    )]
+    pub network_clients: NetworkClients,
+
+    /// Pods that resolve names, as namespace/key=value[,key=value], or Any.
+    #[arg(
+        long,
+        env = "STOCKFEED_NAME_SERVERS",
+        default_value = "kube-system/k8s-app=kube-dns"
+    )]
+    pub name_servers: NameServers,
+
+    /// Namespace of the operator's own pods, which workers let in. Without, pods with the operator's labels are let in from every
+    /// namespace.
+    #[arg(long, env = "STOCKFEED_OPERATOR_NAMESPACE")]
+    pub operator_namespace: Option<String>,
+
+    /// Labels of the operator's own pods, as key=value[,key=value].
+    #[arg(
+        long,
+        env = "STOCKFEED_OPERATOR_LABELS",
+        default_value = "app.kubernetes.io/name=stockfeed,app.kubernetes.io/component=operator"
+    )]
+    pub operator_labels: Labels,
 
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "STOCKFEED_LISTEN", default_value = "0.0.0.0:8080")]
@@ -87,6 +122,11 @@ impl Args {
             database_secret,
             watch_namespace,
             orphan_after,
+            network_policies,
+            network_clients,
+            name_servers,
+            operator_namespace,
+            operator_labels,
             listen,
             log,
             log_format,
@@ -107,6 +147,14 @@ impl Args {
                 broker_secret,
                 database_secret,
                 orphan_after,
+                isolation: network_policies.then_some(Isolation {
+                    operator: Operator {
+                        namespace: operator_namespace,
+                        labels: operator_labels,
+                    },
+                    clients: network_clients,
+                    name_servers,
+                }),
             },
             namespaces,
             listen,
@@ -122,6 +170,7 @@ fn duration(text: &str) -> Result<Duration, contract::duration::InvalidDuration>
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use rstest::rstest;
 
     use super::*;
 
@@ -141,6 +190,20 @@ mod tests {
             let long = option.get_long().unwrap_or_default();
             assert!(page.contains(&format!("`--{long}` | `{variable}`")), "{id}");
         }
+    }
+
+    #[rstest]
+    #[case::usual(&[], Some(NetworkClients::SameNamespace))]
+    #[case::open(&["--network-clients=Any"], Some(NetworkClients::Any))]
+    #[case::off(&["--network-policies=false", "--network-clients=Any"], None)]
+    fn the_network_is_restricted_unless_it_is_switched_off(
+        #[case] options: &[&str],
+        #[case] expected: Option<NetworkClients>,
+    ) {
+        let required = ["operator", "--producer-image=p", "--processor-image=q"];
+        let args = Args::parse_from(required.iter().chain(options));
+        let isolation = args.settings().defaults.isolation;
+        assert_eq!(isolation.map(|isolation| isolation.clients), expected);
     }
 
     #[test]

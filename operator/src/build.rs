@@ -5,6 +5,8 @@
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 
 pub mod config;
 mod deployments;
+mod disruption;
+mod network;
 mod objects;
 
 /// What workers wait for before it is known which queues there are.
@@ -63,6 +67,10 @@ pub struct Resources<S: Stage> {
     pub config_maps: Vec<ConfigMap>,
     /// Addresses of the workers.
     pub services: Vec<Service>,
+    /// Who may speak with the workers, and they with whom.
+    pub network_policies: Optional<NetworkPolicy>,
+    /// How many workers may be taken away at once.
+    pub disruption_budgets: Vec<PodDisruptionBudget>,
     /// Exchange, queues, bindings and user.
     pub broker: S::Broker,
     /// Schema and roles.
@@ -71,6 +79,15 @@ pub struct Resources<S: Stage> {
     pub producer: S::Workload,
     /// The processors.
     pub processor: S::Workload,
+}
+
+/// Objects of a kind that a feed may have or not, as the installation decides.
+#[derive(Debug)]
+pub struct Optional<K> {
+    /// Those that it has.
+    pub wanted: Vec<K>,
+    /// Names of those that it had under another decision, and has no longer.
+    pub unwanted: Vec<String>,
 }
 
 /// A worker as wanted.
@@ -140,6 +157,8 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
             })
             .collect(),
         services: objects::services(feed),
+        network_policies: network::policies(feed),
+        disruption_budgets: disruption::budgets(feed),
         broker: feed.broker.clone().map(|connection| BrokerPlan {
             connection,
             topology: topology(feed),

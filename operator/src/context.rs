@@ -9,8 +9,8 @@ use std::{
 use kube::Client;
 
 use crate::{
-    backoff::Backoff, dereference::SecretName, drain::Drains, events::Events, metrics::Metrics,
-    readiness::Readiness,
+    backoff::Backoff, dereference::SecretName, drain::Drains, events::Events, isolation::Isolation,
+    metrics::Metrics, readiness::Readiness,
 };
 
 /// The longest that one request to a broker may take.
@@ -49,6 +49,8 @@ pub struct Defaults {
     pub database_secret: Option<SecretName>,
     /// How long a deletion waits for a broker or database that cannot be reached.
     pub orphan_after: Duration,
+    /// The network of a feed's pods; `None`: it is not restricted.
+    pub isolation: Option<Isolation>,
 }
 
 /// Images of the workers.

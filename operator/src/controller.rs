@@ -6,6 +6,8 @@ use futures::StreamExt as _;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -129,6 +131,8 @@ fn watch(
     .owns(scoped::<Deployment>(client, namespace), children.clone())
     .owns(scoped::<ConfigMap>(client, namespace), children.clone())
     .owns(scoped::<Service>(client, namespace), children.clone())
+    .owns(scoped::<NetworkPolicy>(client, namespace), children.clone())
+    .owns(scoped::<PodDisruptionBudget>(client, namespace), children.clone())
     .owns(scoped::<ServiceAccount>(client, namespace), children)
     .with_config(controller::Config::default().concurrency(CONCURRENCY))
     .graceful_shutdown_on(token.cancelled_owned());

@@ -76,6 +76,12 @@ pub fn reader_secret(feed: &str) -> String {
     format!("{feed}-database-reader")
 }
 
+/// The `NetworkPolicy` that forbids everything.
+#[must_use]
+pub fn default_deny(feed: &str) -> String {
+    format!("{feed}-default-deny")
+}
+
 /// Labels of every child of a feed.
 #[must_use]
 pub fn common(feed: &str) -> BTreeMap<String, String> {

@@ -33,6 +33,7 @@ pub mod drain;
 pub mod events;
 pub mod generations;
 pub mod http_client;
+pub mod isolation;
 pub mod labels;
 pub mod metrics;
 pub mod quota;

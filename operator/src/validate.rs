@@ -26,6 +26,7 @@ use crate::{
     context::{Defaults, Images},
     dereference::{OwnSecret, References},
     generations::Generations,
+    isolation::Isolation,
     quota::{Ask, Assessment, NO_PLAN, assess},
     rollout::Rollout,
     token::ApiToken,
@@ -91,6 +92,8 @@ pub struct ValidatedFeed {
     pub quota: Assessment,
     /// Images of the workers.
     pub images: Images,
+    /// The network of the pods; `None`: it is not restricted.
+    pub isolation: Option<Isolation>,
     /// The broker, or why there is none.
     pub broker: Result<BrokerConnection, Problem>,
     /// The database, or why there is none.
@@ -375,6 +378,7 @@ pub fn validate(
         symbols,
         former_symbols,
         images: defaults.images.clone(),
+        isolation: defaults.isolation.clone(),
         broker,
         database,
         broker_secret,

@@ -22,6 +22,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Labels as an option has them: key=value,key=value. Called with a dict of labels. */}}
+{{- define "stockfeed.labelList" -}}
+{{- $pairs := list -}}
+{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key $value) }}{{ end -}}
+{{ join "," $pairs }}
+{{- end }}
+
 {{/* A reference from {repository, tag, digest}; an empty tag means the chart's appVersion. Called with root and image. */}}
 {{- define "stockfeed.image" -}}
 {{- if .image.digest -}}

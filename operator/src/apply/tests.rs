@@ -10,7 +10,8 @@ use super::*;
 #[case::a_field_differs(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), false)]
 #[case::nothing_is_wanted_of_a_field(json!({}), json!({"a": null}), true)]
 #[case::arguments_are_a_whole(json!(["x", "y"]), json!(["x"]), false)]
-#[case::others_add_to_lists_of_objects(json!([{"n": 1}, {"n": 2}]), json!([{"n": 2}]), true)]
+#[case::rules_are_a_whole(json!([{"from": [], "ports": [{"port": 1}]}, {"ports": [{"port": 2}]}]), json!([{"ports": [{"port": 2}]}]), false)]
+#[case::others_add_to_lists_with_a_key(json!([{"name": 1}, {"name": 2}]), json!([{"name": 2}]), true)]
 #[case::an_entry_is_missing(json!([{"n": 1}]), json!([{"n": 2}]), false)]
 fn covering(#[case] live: Value, #[case] wanted: Value, #[case] expected: bool) {
     assert_eq!(covers(&live, &wanted), expected);

@@ -11,7 +11,7 @@ use k8s_openapi::{
             Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
             EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
             PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -47,6 +47,8 @@ struct Worker {
     limits: [(&'static str, &'static str); 2],
     environment: Vec<EnvVar>,
     secrets: Vec<Volume>,
+    /// How its pods are spread over nodes.
+    spread: Option<Vec<TopologySpreadConstraint>>,
     /// What it writes to, and where that is mounted.
     writable: Option<(Volume, &'static str)>,
     hash: String,
@@ -76,6 +78,7 @@ pub(super) fn producer(
         limits: [("cpu", "1"), ("memory", "128Mi")],
         environment: Vec::new(),
         secrets: producer_secrets(feed),
+        spread: None,
         writable: Some((spool_volume(feed), config::SPOOL_DIRECTORY)),
         hash: hash(&rendered, &[broker], api_key),
         generation: queues.generation,
@@ -122,11 +125,30 @@ pub(super) fn processor(
             secret_volume("broker", labels::broker_secret(feed.name.name()), None),
             secret_volume("database", labels::database_secret(feed.name.name()), None),
         ],
+        spread: Some(vec![over_nodes(labels::selector(
+            feed.name.name(),
+            Component::Processor,
+        ))]),
         writable: None,
         hash: hash(&rendered, &[broker, database], ""),
         generation: queues.generation,
     };
     deployment(feed, worker)
+}
+
+/// Not all on one node, where that is possible. Pods of an earlier form are on their way out and do not count.
+fn over_nodes(selector: BTreeMap<String, String>) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(selector),
+            ..LabelSelector::default()
+        }),
+        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        ..TopologySpreadConstraint::default()
+    }
 }
 
 fn producer_secrets(feed: &ValidatedFeed) -> Vec<Volume> {
@@ -275,6 +297,7 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
             }),
             ..PodSecurityContext::default()
         }),
+        topology_spread_constraints: worker.spread,
         containers: vec![container],
         volumes: Some(volumes),
         ..PodSpec::default()

@@ -26,6 +26,15 @@ fn objects(feed: &ValidatedFeed) -> Vec<serde_json::Value> {
         .services
         .iter()
         .for_each(|object| push(serde_json::to_value(object)));
+    built
+        .network_policies
+        .wanted
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
+    built
+        .disruption_budgets
+        .iter()
+        .for_each(|object| push(serde_json::to_value(object)));
     push(serde_json::to_value(built.producer.deployment.unwrap()));
     push(serde_json::to_value(built.processor.deployment.unwrap()));
     objects

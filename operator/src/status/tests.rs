@@ -47,6 +47,11 @@ fn applied() -> Resources<Applied> {
         secrets: Vec::new(),
         config_maps: Vec::new(),
         services: Vec::new(),
+        network_policies: crate::build::Optional {
+            wanted: Vec::new(),
+            unwanted: Vec::new(),
+        },
+        disruption_budgets: Vec::new(),
         broker: broker::Outcome {
             verdict: Verdict::yes(reason::AS_DECLARED, ""),
             backlog: Some(7),

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     build::config,
     connection::{BrokerConnection, Data},
+    isolation::{NetworkClients, Operator},
 };
 
 pub(crate) fn defaults() -> Defaults {
@@ -19,6 +20,14 @@ pub(crate) fn defaults() -> Defaults {
         broker_secret: Some("stockfeed-system/stockfeed-rabbitmq".parse().unwrap()),
         database_secret: None,
         orphan_after: Duration::from_secs(600),
+        isolation: Some(Isolation {
+            operator: Operator {
+                namespace: Some("stockfeed-system".to_owned()),
+                labels: "app.kubernetes.io/component=operator".parse().unwrap(),
+            },
+            clients: NetworkClients::SameNamespace,
+            name_servers: "kube-system/k8s-app=kube-dns".parse().unwrap(),
+        }),
     }
 }
 
