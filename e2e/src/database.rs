@@ -117,6 +117,25 @@ pub async fn count(connection: &mut PgConnection, feed: &FeedName, table: &str) 
         .await?)
 }
 
+/// Keeps processors from committing, until the transaction ends (`ROLLBACK`). It can still be read.
+///
+/// # Errors
+/// When the table is not there.
+pub async fn hold_commits(admin: &mut Session, feed: &FeedName) -> Result<()> {
+    let lock = format!("BEGIN; LOCK TABLE {}.stock_data IN EXCLUSIVE MODE", feed.schema());
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut **admin).await?;
+    Ok(())
+}
+
+/// Lets processors commit again.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn release_commits(admin: &mut Session) -> Result<()> {
+    sqlx::query("ROLLBACK").execute(&mut **admin).await?;
+    Ok(())
+}
+
 /// Removes what a feed left in the database.
 ///
 /// # Errors

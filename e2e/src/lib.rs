@@ -15,6 +15,7 @@ pub mod history;
 pub mod namespace;
 pub mod process;
 pub mod simulator;
+pub mod ticks;
 pub mod wait;
 pub mod workload;
 

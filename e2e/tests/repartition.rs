@@ -3,45 +3,28 @@
 //! A queue of the test's own gets a copy of every message that is published. What is stored is compared with that, not with
 //! what the source may have said.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use contract::tick;
 use e2e::{
     RELEASE, SYSTEM,
     broker::{Broker, Tapped},
     cluster::{Cluster, value},
-    database::{self, Session, count},
+    database::{self, Session, count, hold_commits, release_commits},
     feed::{self, Feed, condition},
-    history::differences,
     namespace::run_in,
-    process, say, wait, workload,
+    process, say,
+    ticks::{compare, only_last_quotes_are_repeated, published, stored},
+    wait, workload,
 };
 use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::api::ListParams;
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
 
 /// As many as one call of the source takes. Each has another quote every second.
 const SYMBOLS: usize = 100;
 /// A change takes a restart of the producer, what is in the old queues, and some 20 seconds for the counts.
 const CHANGED: Duration = Duration::from_secs(180);
-
-/// One observation, as it is compared.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Tick {
-    microseconds: i64,
-    price: Decimal,
-    volume: Option<i64>,
-}
-
-/// A tick that was published, and what its message says of where it came from.
-#[derive(Clone, Debug)]
-struct Published {
-    publisher: String,
-    tick: Tick,
-}
 
 #[tokio::test]
 async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_order() -> Result<()> {
@@ -83,7 +66,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
 
         // Nothing can be committed while the new queues fill, and then the processor dies with the old ones in its hands.
         let mut admin = database::admin(cluster).await?;
-        hold_commits(&mut admin, &feed).await?;
+        hold_commits(&mut admin, &feed.name).await?;
         await_full_queues(&feed, &broker, 2, 5).await?;
         set_partitions(&mut spec, 2);
         feed.apply(&spec).await?;
@@ -103,7 +86,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
             "queues with messages were given up"
         );
         kill_the_processor(cluster, &feed).await?;
-        sqlx::query("ROLLBACK").execute(&mut *admin).await?;
+        release_commits(&mut admin).await?;
         await_settled(&feed, &broker, (3, 2)).await?;
         await_more_ticks(&mut reader, &feed).await?;
 
@@ -120,15 +103,14 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
 
         spec["suspend"] = json!(true);
         feed.apply(&spec).await?;
-        feed.await_condition("Suspended", "True", Duration::from_secs(60))
-            .await?;
+        feed.await_condition("Suspended", "True", CHANGED).await?;
         await_no_producer(cluster, &feed).await?;
         await_empty(&feed, &broker).await?;
         let messages = broker.take_tapped(&feed.name).await?;
         generations_follow_each_other(&messages)?;
         let published = published(&messages)?;
         only_last_quotes_are_repeated(&published)?;
-        compare(&published, &stored(&mut reader).await?)?;
+        compare(&published, &stored(&mut reader).await?, SYMBOLS)?;
         for table in ["gaps", "late_ticks", "quarantine"] {
             let rows = count(&mut reader, &feed.name, table).await?;
             ensure!(rows == 0, "table {table} has {rows} rows");
@@ -241,16 +223,6 @@ async fn await_more_ticks(reader: &mut Session, feed: &Feed) -> Result<()> {
     .await
 }
 
-/// Keeps processors from committing, until the transaction ends. It can still be read.
-async fn hold_commits(admin: &mut Session, feed: &Feed) -> Result<()> {
-    let lock = format!(
-        "BEGIN; LOCK TABLE {}.stock_data IN EXCLUSIVE MODE",
-        feed.name.schema()
-    );
-    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut **admin).await?;
-    Ok(())
-}
-
 /// Waits until a generation holds what is published in some seconds.
 async fn await_full_queues(feed: &Feed, broker: &Broker, generation: u32, seconds: usize) -> Result<()> {
     let prefix = format!("{}{generation}.", feed.name.queue_prefix());
@@ -357,98 +329,5 @@ fn generations_follow_each_other(messages: &[Tapped]) -> Result<()> {
         generations.last() == Some(&5) && generations.starts_with(&[1, 2, 3]),
         "{generations:?}"
     );
-    Ok(())
-}
-
-/// What was published, by symbol, in its order.
-fn published(messages: &[Tapped]) -> Result<BTreeMap<String, Vec<Published>>> {
-    let mut all: BTreeMap<String, Vec<Published>> = BTreeMap::new();
-    for message in messages {
-        let entries = tick::decode(message.payload.as_bytes()).map_err(|why| anyhow::anyhow!("{why:?}"))?;
-        for entry in entries {
-            let read = entry.map_err(|(why, _)| anyhow::anyhow!("{why:?}"))?;
-            let tick = Tick {
-                microseconds: read.event_time.as_microseconds(),
-                price: read.price.value().normalize(),
-                volume: read.volume,
-            };
-            let publisher = message.publisher().to_owned();
-            all.entry(read.symbol.to_string())
-                .or_default()
-                .push(Published { publisher, tick });
-        }
-    }
-    Ok(all)
-}
-
-/// A new run of the producer does not know what the one before published, and may begin with its last quote. Nothing else
-/// may be published twice.
-fn only_last_quotes_are_repeated(published: &BTreeMap<String, Vec<Published>>) -> Result<()> {
-    let mut repeated = 0;
-    for (symbol, ticks) in published {
-        let mut seen: BTreeMap<&Tick, usize> = BTreeMap::new();
-        for (place, here) in ticks.iter().enumerate() {
-            let Some(earlier) = seen.insert(&here.tick, place) else {
-                continue;
-            };
-            let is_last_of_another_run = earlier + 1 == place && ticks[earlier].publisher != here.publisher;
-            ensure!(is_last_of_another_run, "{symbol} was published twice: {here:?}");
-            repeated += 1;
-        }
-    }
-    say(format!(
-        "{repeated} last quotes were published again by the next run of the producer"
-    ));
-    Ok(())
-}
-
-/// What is stored, by symbol, in the order in which it was.
-async fn stored(reader: &mut Session) -> Result<BTreeMap<String, Vec<Tick>>> {
-    let query = r#"SELECT symbol, (extract(epoch FROM "timestamp") * 1000000)::bigint, price, volume FROM stock_data ORDER BY id"#;
-    let rows: Vec<(String, i64, Decimal, Option<i64>)> =
-        sqlx::query_as(query).fetch_all(&mut **reader).await?;
-    let mut all: BTreeMap<String, Vec<Tick>> = BTreeMap::new();
-    for (symbol, microseconds, price, volume) in rows {
-        let price = price.normalize();
-        all.entry(symbol).or_default().push(Tick {
-            microseconds,
-            price,
-            volume,
-        });
-    }
-    Ok(all)
-}
-
-/// Every tick that was published is stored, as often as it was published, and in its order.
-fn compare(published: &BTreeMap<String, Vec<Published>>, stored: &BTreeMap<String, Vec<Tick>>) -> Result<()> {
-    ensure!(
-        published.len() == SYMBOLS,
-        "{} symbols were published",
-        published.len()
-    );
-    let mut count = 0;
-    for (symbol, ticks) in published {
-        let expected: Vec<Tick> = ticks.iter().map(|one| one.tick.clone()).collect();
-        let found = stored.get(symbol).map_or(&[][..], Vec::as_slice);
-        let differing: Vec<_> = differences(&expected, found).into_iter().take(5).collect();
-        ensure!(differing.is_empty(), "{symbol}:\n{}", differing.join("\n"));
-        ensure!(
-            expected == found,
-            "{symbol} is stored in another order than published"
-        );
-        let in_order = found
-            .windows(2)
-            .all(|pair| pair[0].microseconds <= pair[1].microseconds);
-        ensure!(in_order, "{symbol} is not stored in the order of its times");
-        count += found.len();
-    }
-    ensure!(
-        stored.len() == published.len(),
-        "{} symbols are stored",
-        stored.len()
-    );
-    say(format!(
-        "all {count} published ticks of {SYMBOLS} symbols are stored once, in order"
-    ));
     Ok(())
 }

@@ -133,7 +133,8 @@ pub struct StockFeedSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Stop polling. Processors finish what is in the queues.
+    /// Stop polling. Processors finish what is in the queues; condition Suspended becomes True with reason Drained when all of it
+    /// is committed.
     #[serde(default)]
     pub suspend: bool,
 }

@@ -51,6 +51,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Messages in the feed's partition queues, ready and unacknowledged; `None` when unknown.
     pub backlog: Option<i64>,
+    /// Messages that the broker gave up on and nobody has taken in yet; `None` when unknown.
+    pub dead_letters: Option<i64>,
     /// What there was of each generation of queues before anything was written; `None` when unknown.
     pub found: Option<BTreeMap<u32, Found>>,
     /// When that was asked for.
@@ -184,6 +186,7 @@ async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Er
     Ok(Outcome {
         verdict,
         backlog: observed.backlog(&plan.topology),
+        dead_letters: observed.dead_letters(&plan.topology),
         found: Some(observed.generations(&plan.topology)),
         read_at,
         written,
@@ -195,6 +198,7 @@ impl Outcome {
         Self {
             verdict,
             backlog: None,
+            dead_letters: None,
             found: None,
             read_at: Instant::now(),
             written: Vec::new(),

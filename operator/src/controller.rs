@@ -41,6 +41,7 @@ use crate::{
     events::Reason,
     generations::{Decision, Facts, decide},
     labels::MANAGED_SELECTOR,
+    lifecycle,
     metrics::{Heal, Outcome},
     source,
     status::{self, chain, of_failure, status_of},
@@ -50,7 +51,7 @@ use crate::{
 
 /// How many feeds are reconciled at once. Each holds a few requests and at most two database connections.
 const CONCURRENCY: u16 = 16;
-/// How soon a feed whose number of partitions changes is looked at again: its old queues are counted, or removed.
+/// How soon a feed is looked at again whose queues are drained, for another number of partitions or a suspension.
 const REPARTITION_PERIOD: Duration = Duration::from_secs(3);
 /// How often the API server is asked whether all is well, for `/readyz`.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
@@ -238,16 +239,19 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
         .map(|decision| &decision.generations)
         // While the broker cannot be asked the queues are as they were.
         .or(validated.generations.as_ref());
+    let lifecycle = lifecycle::observe(ctx, feed, &validated, &resources);
     let next = status_of(
         &validated,
         &resources,
         generations,
         &source,
+        &lifecycle,
         feed.status.as_ref(),
         clock::now(),
     );
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
     announce_queues(ctx, feed, &next).await;
+    lifecycle::announce(ctx, feed, &next).await;
     announce_gaps(ctx, feed, &next).await;
     announce_quota(ctx, feed, &next).await;
     if let Some(decision) = &decision {
@@ -262,7 +266,8 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     log_change(feed.status.as_ref(), &next);
     Ok(if is_ready(&next) {
         ctx.backoff.reset(&uid);
-        let wait = if unfinished { REPARTITION_PERIOD } else { steady() };
+        let soon = unfinished || lifecycle.is_under_way();
+        let wait = if soon { REPARTITION_PERIOD } else { steady() };
         (Outcome::Ready, Action::requeue(wait))
     } else {
         (Outcome::NotReady, Action::requeue(ctx.backoff.next(&uid)))

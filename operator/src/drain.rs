@@ -20,6 +20,7 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Drains {
     clocks: Mutex<HashMap<(String, u32), Clock>>,
+    feeds: Mutex<HashMap<String, Clock>>,
 }
 
 /// Since when something has been so, without a break.
@@ -53,8 +54,23 @@ impl Drains {
         drained
     }
 
+    /// Takes in what was read of all of a feed's queues together, at `read_at` or later, and says whether the feed is drained:
+    /// `ended` says that nothing of ours publishes any more, `empty` what the count said.
+    pub fn observe_feed(&self, uid: &str, ended: bool, empty: bool, read_at: Instant) -> bool {
+        let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ended {
+            feeds.remove(uid);
+            return false;
+        }
+        let clock = feeds.entry(uid.to_owned()).or_default();
+        *clock = clock.advance(ended, empty, read_at, Instant::now());
+        clock.is_drained(read_at)
+    }
+
     /// The feed is gone.
     pub fn forget(&self, uid: &str) {
+        let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.remove(uid);
         let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.retain(|(owner, _), _| owner != uid);
     }
@@ -171,5 +187,19 @@ mod tests {
                 .observe("a", &found, &producer, fresh + BETWEEN_COUNTS)
                 .is_empty()
         );
+    }
+    #[test]
+    fn a_feed_is_drained_when_two_counts_after_the_end_of_its_producer_are_zero() {
+        let drains = Drains::default();
+        let start = Instant::now();
+        assert!(!drains.observe_feed("a", true, true, start));
+        let fresh = Instant::now() + COUNT_LAG;
+        assert!(!drains.observe_feed("a", true, true, fresh), "one count");
+        assert!(drains.observe_feed("a", true, true, fresh + BETWEEN_COUNTS));
+        // A pod is back: everything is to be proven anew.
+        let later = fresh + BETWEEN_COUNTS;
+        assert!(!drains.observe_feed("a", false, true, later));
+        assert!(!drains.observe_feed("a", true, true, later + BETWEEN_COUNTS));
+        assert!(!drains.observe_feed("b", true, true, later + BETWEEN_COUNTS));
     }
 }

@@ -39,6 +39,10 @@ pub enum Reason {
     RepartitionFinished,
     /// More messages than before were published and never arrived.
     GapDetected,
+    /// A suspended feed is drained: everything that was published is committed.
+    Drained,
+    /// A feed that was suspended is not any more.
+    Resumed,
     /// What may be asked of the source does not suffice for the interval.
     QuotaInsufficient,
 }
@@ -52,7 +56,9 @@ impl Reason {
             | Self::SchemaKept
             | Self::CleanedUp
             | Self::RepartitionStarted
-            | Self::RepartitionFinished => EventType::Normal,
+            | Self::RepartitionFinished
+            | Self::Drained
+            | Self::Resumed => EventType::Normal,
             Self::MessagesKept
             | Self::Orphaned
             | Self::InvalidSpec

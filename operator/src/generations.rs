@@ -300,7 +300,8 @@ pub fn progress(
 }
 
 /// A number with commas, as in 1,432.
-fn grouped(number: i64) -> String {
+#[must_use]
+pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     if number < 0 {

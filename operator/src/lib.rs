@@ -10,7 +10,7 @@
 //!
 //! `broker` and `database` own what lies outside the cluster; `cleanup` takes it away again before a feed is gone.
 //! `generations` decides which queues a feed has while its number of partitions changes; `rollout` and `drain` tell it when
-//! the old ones are done with.
+//! the old ones are done with. `suspension` proves that a suspended feed is at rest; `lifecycle` gives it what was seen.
 //!
 //! Architecture invariant: of the workers' crates this one depends on `contract` and `schema` only, and the data path
 //! never passes through it: feeds go on running while the operator does not.
@@ -35,6 +35,7 @@ pub mod generations;
 pub mod http_client;
 pub mod isolation;
 pub mod labels;
+pub mod lifecycle;
 pub mod metrics;
 pub mod quota;
 pub mod readiness;
@@ -42,6 +43,7 @@ pub mod rollout;
 pub mod server;
 pub mod source;
 pub mod status;
+pub mod suspension;
 pub mod telemetry;
 pub mod token;
 pub mod update_status;

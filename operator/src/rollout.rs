@@ -22,6 +22,8 @@ pub struct Rollout {
     pub hashes: BTreeSet<String>,
     /// No new pod of an earlier Deployment can appear any more.
     pub settled: bool,
+    /// Its living pods, those on their way out included.
+    pub pods: usize,
 }
 
 impl Rollout {
@@ -49,6 +51,7 @@ impl Rollout {
             hashes: hash_of_template.into_iter().chain(hashes_of_pods).collect(),
             generations: of_template.into_iter().chain(of_pods).collect(),
             settled: deployment.is_none_or(is_settled),
+            pods: living.len(),
         }
     }
 

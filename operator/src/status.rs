@@ -13,6 +13,7 @@ use crate::{
     connection::Problem,
     generations::{self, Generations},
     labels::Component,
+    lifecycle::Lifecycle,
     source::Judged,
     validate::ValidatedFeed,
 };
@@ -126,6 +127,7 @@ pub fn status_of(
     applied: &Resources<Applied>,
     generations: Option<&Generations>,
     judged: &Judged,
+    lifecycle: &Lifecycle,
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
 ) -> StockFeedStatus {
@@ -138,13 +140,7 @@ pub fn status_of(
         true => Verdict::yes(reason::WITHIN_PLAN, &feed.quota.message),
         false => Verdict::no(reason::PLAN_EXCEEDED, &feed.quota.message),
     };
-    let suspended = match feed.suspend {
-        true => Verdict::yes(
-            reason::SUSPENDED,
-            "nothing is polled; what is queued is still processed",
-        ),
-        false => Verdict::no(reason::NOT_SUSPENDED, ""),
-    };
+    let suspended = lifecycle.suspended.clone();
     // In the order of causes: what comes first explains what comes later.
     let mut stages = vec![
         (ConditionType::BrokerReady, &broker),
@@ -164,6 +160,10 @@ pub fn status_of(
         .map_or(reconciling, |message| {
             Verdict::yes(reason::REPARTITIONING, message)
         });
+    let reconciling = match suspended.reason == reason::DRAINING && !reconciling.is_true() {
+        true => Verdict::yes(reason::DRAINING, &suspended.message),
+        false => reconciling,
+    };
     let progress = applied.database.progress.as_ref();
     let complete = completeness(progress);
 
@@ -311,7 +311,7 @@ pub fn same_but_figures(one: &StockFeedStatus, other: &StockFeedStatus) -> bool 
             ..status.clone()
         };
         for condition in &mut without.conditions {
-            if condition.reason == reason::REPARTITIONING {
+            if [reason::REPARTITIONING, reason::DRAINING].contains(&condition.reason.as_str()) {
                 condition.message.clear();
             }
         }

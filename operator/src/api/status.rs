@@ -171,7 +171,11 @@ pub mod reason {
     pub const WAITING: &str = "WaitingForPrerequisites";
     /// The producer does not answer the operator.
     pub const PRODUCER_UNREACHABLE: &str = "ProducerUnreachable";
-    /// The feed is suspended.
+    /// The feed is suspended: nothing publishes, nothing is queued or unacknowledged, everything is committed.
+    pub const DRAINED: &str = "Drained";
+    /// The feed is to be suspended, and something is still published, queued or being processed.
+    pub const DRAINING: &str = "Draining";
+    /// As it was asked to be: suspended.
     pub const SUSPENDED: &str = "Suspended";
     /// The feed is not suspended.
     pub const NOT_SUSPENDED: &str = "NotSuspended";

@@ -226,6 +226,14 @@ impl Observed {
             .sum()
     }
 
+    /// Messages in the feed's dead-letter queue; `None` while it is not there or was not counted yet.
+    #[must_use]
+    pub fn dead_letters(&self, topology: &Topology) -> Option<i64> {
+        self.queues
+            .get(&topology.dead_letters.name)
+            .and_then(Queue::messages)
+    }
+
     /// What there is of each generation.
     #[must_use]
     pub fn generations(&self, topology: &Topology) -> BTreeMap<u32, Found> {

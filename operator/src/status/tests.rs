@@ -55,6 +55,7 @@ fn applied() -> Resources<Applied> {
         broker: broker::Outcome {
             verdict: Verdict::yes(reason::AS_DECLARED, ""),
             backlog: Some(7),
+            dead_letters: Some(0),
             found: Some(BTreeMap::from([(1, of_queues(2, 7))])),
             read_at: Instant::now(),
             written: Vec::new(),
@@ -94,8 +95,25 @@ fn status_of_feed(
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
 ) -> StockFeedStatus {
-    let judged = source.clone().into();
-    status_of(feed, applied, feed.generations.as_ref(), &judged, previous, now)
+    status_with(feed, applied, source, &lifecycle(), previous, now)
+}
+
+fn lifecycle() -> Lifecycle {
+    Lifecycle {
+        suspended: Verdict::no(reason::NOT_SUSPENDED, ""),
+    }
+}
+
+fn status_with(
+    feed: &ValidatedFeed,
+    applied: &Resources<Applied>,
+    source: &Verdict,
+    lifecycle: &Lifecycle,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let (judged, queues) = (source.clone().into(), feed.generations.as_ref());
+    status_of(feed, applied, queues, &judged, lifecycle, previous, now)
 }
 
 fn truth(status: &StockFeedStatus, kind: ConditionType) -> (String, String) {
@@ -219,10 +237,27 @@ fn a_suspended_feed_is_as_it_was_asked_to_be() {
     all.producer = deployment(0, 0);
     let source = Verdict::unknown(reason::SUSPENDED, "");
     let feed = validated(value);
-    let suspended = status_of_feed(&feed, &all, &source, None, at(0));
-    for kind in [ConditionType::Ready, ConditionType::Suspended] {
-        assert_eq!(truth(&suspended, kind), word(("True", reason::SUSPENDED)));
+    let of = |suspended: Verdict| {
+        let lifecycle = Lifecycle { suspended };
+        status_with(&feed, &all, &source, &lifecycle, None, at(0))
+    };
+    let draining = of(Verdict::no(reason::DRAINING, "7 messages"));
+    let drained = of(Verdict::yes(reason::DRAINED, ""));
+    for status in [&draining, &drained] {
+        let ready = truth(status, ConditionType::Ready);
+        assert_eq!(ready, word(("True", reason::SUSPENDED)));
     }
+    let reconciling = find(&draining, ConditionType::Reconciling).unwrap();
+    assert_eq!(
+        (reconciling.reason.as_str(), reconciling.message.as_str()),
+        (reason::DRAINING, "7 messages")
+    );
+    assert_eq!(
+        truth(&drained, ConditionType::Reconciling),
+        word(("False", reason::SETTLED))
+    );
+    let fewer = of(Verdict::no(reason::DRAINING, "6 messages"));
+    assert!(same_but_figures(&draining, &fewer));
     all.processor = deployment(2, 0);
     let broken = status_of_feed(&feed, &all, &source, None, at(0));
     assert_eq!(
@@ -363,7 +398,8 @@ fn the_next_list_of_queues_is_said_before_anything_is_published_to_it() {
     value["spec"]["processing"]["partitions"] = json!(8);
     let feed = validated(value);
     let (_, next) = changing();
-    let status = status_of(&feed, &applied(), Some(&next), &answering().into(), None, at(0));
+    let judged = answering().into();
+    let status = status_of(&feed, &applied(), Some(&next), &judged, &lifecycle(), None, at(0));
     assert_eq!(status.queues.len(), 2);
     assert_eq!((status.queue_generation, status.partitions), (Some(1), Some(2)));
 }
