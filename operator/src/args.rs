@@ -8,6 +8,7 @@ use crate::{
     context::{Defaults, Images},
     dereference::SecretName,
     isolation::{Isolation, Labels, NameServers, NetworkClients, Operator},
+    leader::{self, election::InvalidTerms, options::Candidacy},
     telemetry::Format,
 };
 
@@ -78,6 +79,9 @@ pub struct Args {
         default_value = "app.kubernetes.io/name=stockfeed,app.kubernetes.io/component=operator"
     )]
     pub operator_labels: Labels,
+    /// Which of several operators works.
+    #[command(flatten)]
+    pub election: leader::options::Options,
 
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "STOCKFEED_LISTEN", default_value = "0.0.0.0:8080")]
@@ -103,6 +107,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Namespaces to watch; none means all.
     pub namespaces: Vec<String>,
+    /// How to take part in the election; `None` when there is none.
+    pub candidacy: Option<Candidacy>,
     /// For the HTTP server.
     pub listen: SocketAddr,
     /// For telemetry.
@@ -111,8 +117,10 @@ pub struct Settings {
 
 impl Args {
     /// Sorts the options.
-    #[must_use]
-    pub fn settings(self) -> Settings {
+    ///
+    /// # Errors
+    /// When some do not fit each other.
+    pub fn settings(self) -> Result<Settings, InvalidTerms> {
         // Taken apart completely: an option that nobody reads does not compile.
         let Self {
             producer_image,
@@ -127,6 +135,7 @@ impl Args {
             name_servers,
             operator_namespace,
             operator_labels,
+            election,
             listen,
             log,
             log_format,
@@ -137,7 +146,7 @@ impl Args {
             .collect();
         namespaces.sort();
         namespaces.dedup();
-        Settings {
+        Ok(Settings {
             defaults: Defaults {
                 images: Images {
                     producer: producer_image,
@@ -157,9 +166,10 @@ impl Args {
                 }),
             },
             namespaces,
+            candidacy: election.candidacy()?,
             listen,
             log: (log, log_format),
-        }
+        })
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
     ) {
         let required = ["operator", "--producer-image=p", "--processor-image=q"];
         let args = Args::parse_from(required.iter().chain(options));
-        let isolation = args.settings().defaults.isolation;
+        let isolation = args.settings().unwrap().defaults.isolation;
         assert_eq!(isolation.map(|isolation| isolation.clients), expected);
     }
 
@@ -215,6 +225,20 @@ mod tests {
             "--watch-namespace=b,a",
             "--watch-namespace=b",
         ]);
-        assert_eq!(args.settings().namespaces, ["a", "b"]);
+        assert_eq!(args.settings().unwrap().namespaces, ["a", "b"]);
+    }
+
+    #[rstest]
+    #[case::by_default(&[], Ok(true))]
+    #[case::alone(&["--leader-election=false"], Ok(false))]
+    #[case::two_leaders(&["--lease-renew-deadline=15s"], Err(InvalidTerms::Deadline))]
+    fn there_is_an_election_unless_it_is_switched_off(
+        #[case] more: &[&str],
+        #[case] expected: Result<bool, InvalidTerms>,
+    ) {
+        let required = ["operator", "--producer-image=p", "--processor-image=q"];
+        let args = Args::parse_from(required.iter().chain(more));
+        let settings = args.settings();
+        assert_eq!(settings.map(|settings| settings.candidacy.is_some()), expected);
     }
 }

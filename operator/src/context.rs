@@ -10,7 +10,7 @@ use kube::Client;
 
 use crate::{
     backoff::Backoff, dereference::SecretName, drain::Drains, events::Events, isolation::Isolation,
-    metrics::Metrics, readiness::Readiness,
+    leader::Leadership, metrics::Metrics, readiness::Readiness,
 };
 
 /// The longest that one request to a broker may take.
@@ -18,8 +18,10 @@ pub const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clients, settings and the little that is remembered between reconciliations.
 pub struct Context {
-    /// Kubernetes.
+    /// Kubernetes; it writes only while this operator leads.
     pub client: Client,
+    /// Whether this operator leads.
+    pub leadership: Leadership,
     /// Management API and producers, over plain HTTP or public TLS.
     pub http: reqwest::Client,
     /// What the installation decided.

@@ -41,6 +41,7 @@ use crate::{
     events::Reason,
     generations::{Decision, Facts, decide},
     labels::MANAGED_SELECTOR,
+    leader::NotLeading,
     lifecycle,
     metrics::{Heal, Outcome},
     source,
@@ -89,6 +90,12 @@ pub enum Error {
         /// Why.
         source: update_status::Error,
     },
+    /// Another operator may work by now.
+    #[snafu(display("the reconciliation was given up"))]
+    Lead {
+        /// Why.
+        source: NotLeading,
+    },
     /// Deletion, or what prepares it.
     #[snafu(display("failed to prepare or go on with the feed's deletion"))]
     Cleanup {
@@ -99,7 +106,6 @@ pub enum Error {
 
 /// Runs until the token is cancelled: waits for the custom resource, then watches feeds and their children.
 pub async fn run(ctx: Arc<Context>, namespaces: Vec<String>, token: CancellationToken) {
-    let probing = tokio::spawn(probe(Arc::clone(&ctx), namespaces.clone(), token.clone()));
     if wait_for_definition(&ctx, &namespaces, &token).await {
         ctx.readiness.set_running(true);
         let controllers: Vec<_> = match namespaces.as_slice() {
@@ -111,9 +117,6 @@ pub async fn run(ctx: Arc<Context>, namespaces: Vec<String>, token: Cancellation
         };
         futures::future::join_all(controllers).await;
         ctx.readiness.set_running(false);
-    }
-    if let Err(error) = probing.await {
-        error!(error = %error, "The readiness probe ended badly");
     }
 }
 
@@ -164,7 +167,11 @@ where
 async fn reconcile(guard: Arc<DeserializeGuard<StockFeed>>, ctx: Arc<Context>) -> Result<Action, Error> {
     let began = Instant::now();
     let result = match &guard.0 {
-        Ok(feed) => attempt(&ctx, feed).await,
+        // Each of its steps asks whether this operator still leads.
+        Ok(feed) => match ctx.leadership.guard(attempt(&ctx, feed)).await {
+            Ok(result) => result,
+            Err(not_leading) => Err(not_leading).context(LeadSnafu),
+        },
         Err(invalid) => {
             // Admission keeps such objects out; one can only come from an older definition.
             error!(
@@ -480,8 +487,8 @@ async fn wait_for_definition(ctx: &Context, namespaces: &[String], token: &Cance
     true
 }
 
-/// Keeps `/readyz` true.
-async fn probe(ctx: Arc<Context>, namespaces: Vec<String>, token: CancellationToken) {
+/// Keeps `/readyz` true, of a leader and of one that stands by.
+pub async fn probe(ctx: Arc<Context>, namespaces: Vec<String>, token: CancellationToken) {
     loop {
         look(&ctx, &namespaces).await;
         tokio::select! {

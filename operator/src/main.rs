@@ -11,7 +11,8 @@ use operator::{
     controller,
     drain::Drains,
     events::Events,
-    http_client,
+    http_client, kube_client,
+    leader::{Elector, Leadership, lead},
     metrics::Metrics,
     readiness::Readiness,
     server, telemetry,
@@ -35,18 +36,26 @@ async fn main() -> anyhow::Result<()> {
     let Settings {
         defaults,
         namespaces,
+        candidacy,
         listen,
         log: (filter, format),
-    } = Args::parse().settings();
+    } = Args::parse().settings()?;
     telemetry::init(&filter, format)?;
 
-    let client = kube::Client::try_default()
+    let config = kube::Config::infer()
         .await
         .context("failed to find the Kubernetes API server")?;
+    let leadership = match &candidacy {
+        Some(candidacy) => Leadership::candidate(candidacy.terms.renew_deadline),
+        None => Leadership::alone(),
+    };
+    let client = kube_client::fenced(config.clone(), leadership.clone())
+        .context("failed to make a client of the Kubernetes API server")?;
     let ctx = Arc::new(Context {
         events: Events::new(client.clone()),
         http: http_client::build(None, HTTP_TIMEOUT)?,
         client,
+        leadership: leadership.clone(),
         defaults,
         metrics: Metrics::new(),
         backoff: Backoff::default(),
@@ -55,26 +64,58 @@ async fn main() -> anyhow::Result<()> {
         drains: Drains::default(),
     });
 
-    let token = CancellationToken::new();
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("failed to listen on {listen}"))?;
-    let serving = tokio::spawn(server::serve(listener, Arc::clone(&ctx), token.clone()));
-    let working = tokio::spawn(controller::run(ctx, namespaces, token.clone()));
+    // The probes are answered and the metrics read until the work has ended.
+    let closing = CancellationToken::new();
+    let serving = tokio::spawn(server::serve(listener, Arc::clone(&ctx), closing.clone()));
+    let probing = tokio::spawn(controller::probe(
+        Arc::clone(&ctx),
+        namespaces.clone(),
+        closing.clone(),
+    ));
     info!(version = env!("CARGO_PKG_VERSION"), %listen, "The operator runs");
 
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let ending = end_on_signal()?;
+    let work = || {
+        ctx.readiness.set_standing_by(false);
+        controller::run(Arc::clone(&ctx), namespaces, ending.clone())
+    };
+    match candidacy {
+        None => work().await,
+        Some(candidacy) => {
+            ctx.readiness.set_standing_by(true);
+            // This client may write before this operator leads: the Lease is all that it is for.
+            let client = kube::Client::try_from(config)
+                .context("failed to make a client of the Kubernetes API server")?;
+            let elector = Elector::new(client, candidacy, leadership);
+            // Who lost the Lease ends with an error, and begins again as a candidate with nothing remembered.
+            lead(elector, &ending, work).await?;
+        }
     }
-    info!("Asked to end; finishing what is under way");
-    token.cancel();
-    working.await.context("the controller ended badly")?;
+    closing.cancel();
+    probing.await.context("the readiness probe ended badly")?;
     serving
         .await
         .context("the HTTP server ended badly")?
         .context("failed to serve")?;
     Ok(())
+}
+
+/// A token that SIGTERM or SIGINT cancels.
+fn end_on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let ending = CancellationToken::new();
+    let token = ending.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("Asked to end; finishing what is under way");
+        token.cancel();
+    });
+    Ok(ending)
 }

@@ -37,9 +37,9 @@ pub async fn serve(
 }
 
 async fn ready(State(ctx): State<Arc<Context>>) -> Response {
-    match ctx.readiness.problem() {
-        None => "ok\n".into_response(),
-        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+    match ctx.readiness.state() {
+        Ok(state) => format!("{state}\n").into_response(),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
     }
 }
 
