@@ -4,22 +4,16 @@
 //! database are judged by themselves: trouble with one stops neither the other nor the status. Workers come last, and are
 //! first made when what they need is there; after that they are kept up to date whatever the others do.
 
-use std::fmt::Debug;
-
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Secret, Service, ServiceAccount},
-        networking::v1::NetworkPolicy,
-        policy::v1::PodDisruptionBudget,
-    },
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu, ensure};
@@ -31,12 +25,17 @@ use crate::{
     },
     broker,
     build::{Applied, Optional, Prepared, Resources, WorkloadPlan, WorkloadState},
+    children::Child,
     context::{Context, Moment},
     database,
     dereference::hex,
     labels::{APPLIED_HASH, MANAGED_BY, MANAGER},
     status::{Verdict, find},
 };
+
+mod difference;
+
+use difference::{covers, differences};
 
 /// How often ticks older than the retention are dropped.
 const RETENTION_PERIOD: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -120,7 +119,7 @@ pub async fn apply(
         producer,
         processor,
     } = prepared;
-    let mut applier = Applier::new(ctx.client.clone(), feed, changes);
+    let mut applier = Applier::new(ctx, feed, changes);
 
     let made = Made::before(feed.status.as_ref());
     let service_accounts = applier
@@ -142,8 +141,8 @@ pub async fn apply(
     let last = ctx.memory.since(&uid, Moment::RetentionRan);
     let clean_up = last.is_none_or(|elapsed| elapsed >= RETENTION_PERIOD);
     let (broker, database) = tokio::join!(
-        broker::reconcile(&ctx.http, broker),
-        database::reconcile(database, clean_up)
+        broker::reconcile(&ctx.brokers, broker),
+        database::reconcile(&ctx.databases, database, clean_up)
     );
     if clean_up && database.verdict.is_true() {
         ctx.memory.mark(&uid, Moment::RetentionRan);
@@ -202,16 +201,16 @@ impl Made {
 }
 
 struct Applier<'a> {
-    client: Client,
+    ctx: &'a Context,
     namespace: String,
     uid: String,
     changes: &'a mut Changes,
 }
 
 impl<'a> Applier<'a> {
-    fn new(client: Client, feed: &StockFeed, changes: &'a mut Changes) -> Self {
+    fn new(ctx: &'a Context, feed: &StockFeed, changes: &'a mut Changes) -> Self {
         Self {
-            client,
+            ctx,
             namespace: feed.namespace().unwrap_or_default(),
             uid: feed.uid().unwrap_or_default(),
             changes,
@@ -220,15 +219,11 @@ impl<'a> Applier<'a> {
 
     async fn all<K>(&mut self, wanted: Vec<K>, made: bool) -> Result<Vec<K>, Error>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
+        K: Child,
     {
         let mut applied = Vec::with_capacity(wanted.len());
         for object in wanted {
-            let live = self.read::<K>(&object.name_any()).await?;
+            let live = self.known::<K>(&object.name_any()).await?;
             applied.push(self.one(object, live, made).await?);
         }
         Ok(applied)
@@ -237,15 +232,11 @@ impl<'a> Applier<'a> {
     /// As [`Self::all`]; and removes what the feed has no longer.
     async fn optional<K>(&mut self, objects: Optional<K>, made: bool) -> Result<Optional<K>, Error>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
+        K: Child,
     {
         let Optional { wanted, unwanted } = objects;
         for name in &unwanted {
-            let live = self.read::<K>(name).await?;
+            let live = self.known::<K>(name).await?;
             // Somebody else's of that name is none of our business.
             if live.is_some_and(|live| belongs_to(&live, &self.uid)) {
                 self.remove::<K>(name).await?;
@@ -255,12 +246,8 @@ impl<'a> Applier<'a> {
         Ok(Optional { wanted, unwanted })
     }
 
-    async fn remove<K>(&mut self, name: &str) -> Result<(), Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
-        match api.delete(name, &DeleteParams::default()).await {
+    async fn remove<K: Child>(&mut self, name: &str) -> Result<(), Error> {
+        match self.api::<K>().delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             removed => {
                 self.changes.written += 1;
@@ -279,7 +266,7 @@ impl<'a> Applier<'a> {
         prerequisites: &[&Verdict],
         made: bool,
     ) -> Result<WorkloadState, Error> {
-        let live = self.read::<Deployment>(&plan.name).await?;
+        let live = self.known::<Deployment>(&plan.name).await?;
         let missing = prerequisites.iter().find(|verdict| !verdict.is_true());
         let (deployment, missing) = match (plan.deployment, missing) {
             (Err(waiting), _) => (None, Some(waiting)),
@@ -296,26 +283,34 @@ impl<'a> Applier<'a> {
         })
     }
 
-    async fn read<K>(&self, name: &str) -> Result<Option<K>, Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
-        api.get_opt(name).await.context(KubernetesSnafu {
+    /// An object as the watch has it. The API server is asked where there is none: the watch sees only what has our label.
+    async fn known<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
+        match K::cache(&self.ctx.children).and_then(|cache| cache.get(&self.namespace, name)) {
+            Some(object) => Ok(Some(K::clone(&object))),
+            None => self.read(name).await,
+        }
+    }
+
+    async fn read<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
+        let read = match K::secret(&self.ctx.secrets, &self.namespace, name) {
+            Some(remembered) => remembered.await,
+            None => self.api::<K>().get_opt(name).await,
+        };
+        read.context(KubernetesSnafu {
             verb: "read",
             kind: K::kind(&()),
             name,
         })
     }
 
+    fn api<K: Child>(&self) -> Api<K> {
+        Api::namespaced(self.ctx.client.clone(), &self.namespace)
+    }
+
     /// Applies one object, if it differs from what is there. One that was `made` before and is missing was removed by somebody.
     async fn one<K>(&mut self, wanted: K, live: Option<K>, made: bool) -> Result<K, Error>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
+        K: Child,
     {
         let kind = K::kind(&()).into_owned();
         let name = wanted.name_any();
@@ -332,6 +327,18 @@ impl<'a> Applier<'a> {
             .insert(APPLIED_HASH.to_owned(), hash.clone());
         let rendered = render(&wanted)?;
 
+        let live = match live {
+            Some(live) if belongs_to(&live, &self.uid) && covers(&render(&live)?, &rendered) => {
+                return Ok(live);
+            }
+            // The watch may be behind: what is written now has to follow from what is there now.
+            Some(_) => self.api::<K>().get_opt(&name).await.context(KubernetesSnafu {
+                verb: "read",
+                kind: &kind,
+                name: &name,
+            })?,
+            None => None,
+        };
         let mut drift = None;
         let existed = live.is_some();
         match live {
@@ -343,12 +350,14 @@ impl<'a> Applier<'a> {
                         name: &name
                     }
                 );
-                if covers(&render(&live)?, &rendered) {
+                let found = render(&live)?;
+                if covers(&found, &rendered) {
                     return Ok(live);
                 }
                 // The same as was applied last, and yet different: somebody changed it.
                 if live.annotations().get(APPLIED_HASH) == Some(&hash) {
-                    drift = Some(format!("{kind} {name} had been changed"));
+                    let what = differences(&found, &rendered, !K::IS_SECRET);
+                    drift = Some(format!("{kind} {name} had been changed: {what}"));
                 }
             }
             None if made => drift = Some(format!("{kind} {name} had been removed")),
@@ -365,6 +374,7 @@ impl<'a> Applier<'a> {
             })?;
         tracing::debug!(kind, name, "Applied an object");
         self.changes.written += 1;
+        applied.wrote(&self.ctx.secrets, &self.namespace);
         if let Some(drift) = drift {
             // What the API server will not take as we write it is not healed by writing it: no Event for that, ever again.
             if covers(&render(&applied)?, &rendered) {
@@ -373,11 +383,9 @@ impl<'a> Applier<'a> {
         }
         Ok(applied)
     }
-    async fn send<K>(&self, name: &str, rendered: &Value, existed: bool) -> Result<K, kube::Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+
+    async fn send<K: Child>(&self, name: &str, rendered: &Value, existed: bool) -> Result<K, kube::Error> {
+        let api = self.api::<K>();
         let parameters = PatchParams::apply(MANAGER).force();
         let applied = api.patch(name, &parameters, &Patch::Apply(rendered)).await;
         match applied {
@@ -413,31 +421,6 @@ fn belongs_to(object: &impl Resource, uid: &str) -> bool {
 fn hash(rendered: &Value) -> String {
     // Keys of a JSON object are sorted, so the same object has the same bytes.
     hex(&Sha256::digest(rendered.to_string())[..16])
-}
-
-/// Whether everything that is wanted is there. Fields that others set, and entries that others add to lists of objects with a key,
-/// do not count: server-side apply would leave them as well. A list without one, as the rules of a policy, is a whole.
-fn covers(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (_, Value::Null) => true,
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| wanted.is_null() || live.get(key).is_some_and(|live| covers(live, wanted))),
-        (Value::Array(live), Value::Array(wanted)) if wanted.iter().any(Value::is_object) => {
-            let others_may_add = wanted.iter().any(has_key);
-            (others_may_add || live.len() == wanted.len())
-                && wanted
-                    .iter()
-                    .all(|wanted| live.iter().any(|live| covers(live, wanted)))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-/// Whether an entry of a list has a field by which the API server tells it from others.
-fn has_key(entry: &Value) -> bool {
-    let keys = ["name", "uid", "mountPath", "containerPort", "topologyKey"];
-    keys.iter().any(|key| entry.get(key).is_some())
 }
 
 #[cfg(test)]

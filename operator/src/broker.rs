@@ -23,10 +23,12 @@ use crate::{
 mod client;
 mod diff;
 pub mod password;
+mod snapshot;
 mod topology;
 
 pub use client::Client;
 pub use diff::{Action, Conflict, Plan, diff};
+pub use snapshot::{Broker, Brokers, Snapshot};
 pub use topology::{Observed, Publishing, Queue, QueueSpec, Topology};
 
 /// A count of the management API is at most this old. A quorum queue reports its counts every five seconds, and the API takes
@@ -136,15 +138,12 @@ impl Error {
 }
 
 /// Makes the broker's side as wanted, and says how it is.
-pub async fn reconcile(http: &reqwest::Client, plan: Result<BrokerPlan, Problem>) -> Outcome {
+pub async fn reconcile(brokers: &Brokers, plan: Result<BrokerPlan, Problem>) -> Outcome {
     let outcome = match plan {
-        Ok(plan) => ensure(http, &plan).await,
-        Err(problem) => return Outcome::unknown(Verdict::of_problem(&problem)),
+        Ok(plan) => ensure(brokers, &plan).await,
+        Err(problem) => Err(Verdict::of_problem(&problem)),
     };
-    outcome.unwrap_or_else(|error| {
-        let message = crate::status::chain(&error);
-        Outcome::unknown(Verdict::no(error.reason(), message))
-    })
+    outcome.unwrap_or_else(Outcome::unknown)
 }
 
 /// Removes the queues of a generation that is drained. From the lowest partition on, so that the highest says how many there
@@ -154,27 +153,35 @@ pub async fn reconcile(http: &reqwest::Client, plan: Result<BrokerPlan, Problem>
 /// # Errors
 /// When the broker cannot be told.
 pub async fn remove(
-    http: &reqwest::Client,
+    brokers: &Brokers,
     connection: &BrokerConnection,
     feed: &FeedName,
     generation: u32,
     partitions: u16,
 ) -> Result<(), Error> {
-    let client = Client::new(http, connection)?;
+    let broker = brokers.of(connection)?;
     for partition in 0..partitions {
-        client.delete_queue(&feed.queue(generation, partition)).await?;
+        broker
+            .client
+            .delete_queue(&feed.queue(generation, partition))
+            .await?;
     }
+    broker.writes(&feed.exchange());
     Ok(())
 }
 
-async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Error> {
-    let client = Client::new(http, &plan.connection)?;
-    let read_at = Instant::now();
-    let observed = client.observe(&plan.topology).await?;
+async fn ensure(brokers: &Brokers, plan: &BrokerPlan) -> Result<Outcome, Verdict> {
+    let said = |error: Error| Verdict::no(error.reason(), crate::status::chain(&error));
+    let broker = brokers.of(&plan.connection).map_err(said)?;
+    let snapshot = broker.look(&plan.topology.exchange).await?;
+    let observed = snapshot.of(&plan.topology);
     let Plan { actions, conflicts } = diff(&plan.topology, &observed);
     let mut written = Vec::with_capacity(actions.len());
     for action in actions {
-        client.perform(&plan.topology, &action).await?;
+        let performed = broker.client.perform(&plan.topology, &action).await;
+        // Also when it failed: the broker may have done it all the same.
+        broker.writes(&plan.topology.exchange);
+        performed.map_err(said)?;
         if action.is_repair(&plan.topology, plan.made) {
             written.push(action.describe());
         }
@@ -188,7 +195,7 @@ async fn ensure(http: &reqwest::Client, plan: &BrokerPlan) -> Result<Outcome, Er
         backlog: observed.backlog(&plan.topology),
         dead_letters: observed.dead_letters(&plan.topology),
         found: Some(observed.generations(&plan.topology)),
-        read_at,
+        read_at: snapshot.read_at,
         written,
     })
 }

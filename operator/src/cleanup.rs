@@ -196,7 +196,7 @@ impl Deletion<'_> {
     async fn broker(&self, retain: bool) -> Result<Step, Error> {
         let namespace = self.name.namespace();
         let own = self.feed.spec.broker.as_ref();
-        let found = dereference::broker(&self.ctx.client, &self.ctx.defaults, namespace, own)
+        let found = dereference::broker(&self.ctx.secrets, &self.ctx.defaults, namespace, own)
             .await
             .context(DereferenceSnafu)?;
         let connection = match found {
@@ -295,7 +295,7 @@ impl Deletion<'_> {
     async fn database(&self) -> Result<Step, Error> {
         let namespace = self.name.namespace();
         let own = self.feed.spec.database.as_ref();
-        let found = dereference::database(&self.ctx.client, &self.ctx.defaults, namespace, own)
+        let found = dereference::database(&self.ctx.secrets, &self.ctx.defaults, namespace, own)
             .await
             .context(DereferenceSnafu)?;
         Ok(match found {
@@ -435,6 +435,7 @@ mod tests {
                 arguments: serde_json::Map::new(),
                 messages_ready: messages,
                 messages_unacknowledged: Some(0),
+                consumers: None,
                 messages: None,
             };
             (name, queue)

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::ByteString;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use snafu::Snafu;
 
 /// What a Secret holds.
@@ -67,6 +68,69 @@ pub struct DatabaseConnection {
     pub sslmode: Option<String>,
     /// The certificate authority, in PEM.
     pub authority: Option<String>,
+}
+
+impl BrokerConnection {
+    /// Tells connections apart, and gives nothing of them away.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            host,
+            port,
+            username,
+            password,
+            vhost,
+            management_port,
+            management_scheme,
+            tls,
+            authority,
+        } = self;
+        fingerprint(&[
+            host,
+            &port.to_string(),
+            username,
+            password.expose_secret(),
+            vhost,
+            &management_port.to_string(),
+            &management_scheme.to_string(),
+            &tls.to_string(),
+            authority.as_deref().unwrap_or_default(),
+        ])
+    }
+}
+
+impl DatabaseConnection {
+    /// Tells connections apart, and gives nothing of them away.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            host,
+            port,
+            dbname,
+            username,
+            password,
+            sslmode,
+            authority,
+        } = self;
+        fingerprint(&[
+            host,
+            &port.to_string(),
+            dbname,
+            username,
+            password.expose_secret(),
+            sslmode.as_deref().unwrap_or_default(),
+            authority.as_deref().unwrap_or_default(),
+        ])
+    }
+}
+
+fn fingerprint(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    crate::dereference::hex(&digest.finalize())
 }
 
 /// Why there is no connection.

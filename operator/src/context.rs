@@ -9,8 +9,9 @@ use std::{
 use kube::Client;
 
 use crate::{
-    backoff::Backoff, dereference::SecretName, drain::Drains, events::Events, isolation::Isolation,
-    leader::Leadership, metrics::Metrics, readiness::Readiness,
+    backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
+    drain::Drains, events::Events, flow::Flows, isolation::Isolation, leader::Leadership, metrics::Metrics,
+    readiness::Readiness, secrets::Secrets,
 };
 
 /// The longest that one request to a broker may take.
@@ -22,8 +23,16 @@ pub struct Context {
     pub client: Client,
     /// Whether this operator leads.
     pub leadership: Leadership,
-    /// Management API and producers, over plain HTTP or public TLS.
+    /// Producers, over plain HTTP, and management APIs in deletions.
     pub http: reqwest::Client,
+    /// What the watches have in memory.
+    pub children: Children,
+    /// Secrets, read a moment ago.
+    pub secrets: Secrets,
+    /// Virtual hosts, read a moment ago.
+    pub brokers: Brokers,
+    /// Sessions of databases' administrators.
+    pub databases: Databases,
     /// What the installation decided.
     pub defaults: Defaults,
     /// Events of feeds.
@@ -38,6 +47,8 @@ pub struct Context {
     pub memory: Memory,
     /// Which generations of queues are drained.
     pub drains: Drains,
+    /// Whether data flows.
+    pub flows: Flows,
 }
 
 /// What the installation decided.
@@ -83,6 +94,8 @@ pub enum Moment {
     ProcessingEnded,
     /// Old ticks were dropped.
     RetentionRan,
+    /// A change of the queues was still under way.
+    Unfinished,
 }
 
 impl Memory {
@@ -95,6 +108,11 @@ impl Memory {
     /// It happens now.
     pub fn mark(&self, uid: &str, moment: Moment) {
         self.lock().insert((uid.to_owned(), moment), Instant::now());
+    }
+
+    /// It is as if it had not happened.
+    pub fn unmark(&self, uid: &str, moment: Moment) {
+        self.lock().remove(&(uid.to_owned(), moment));
     }
 
     /// How long ago it first happened: now, when it is not remembered.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use contract::names::FeedName;
 use schema::{Progress, roles};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu, ensure};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
@@ -17,6 +18,11 @@ use crate::{
     metrics::Heal,
     status::{Verdict, chain},
 };
+
+mod sessions;
+
+pub use sessions::Databases;
+use sessions::{Server, Session};
 
 /// The longest that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,12 +118,16 @@ impl Error {
 }
 
 /// Makes the database's side as wanted, and says how it is. `clean_up` drops ticks that are older than the retention.
-pub async fn reconcile(plan: Result<DatabasePlan, Problem>, clean_up: bool) -> Outcome {
+pub async fn reconcile(
+    databases: &Databases,
+    plan: Result<DatabasePlan, Problem>,
+    clean_up: bool,
+) -> Outcome {
     let plan = match plan {
         Ok(plan) => plan,
         Err(problem) => return Outcome::unknown(Verdict::of_problem(&problem)),
     };
-    let ensured = within(TIMEOUT, ensure(&plan, clean_up)).await;
+    let ensured = within(TIMEOUT, ensure(databases, &plan, clean_up)).await;
     ensured.unwrap_or_else(|error| Outcome::unknown(Verdict::no(error.reason(), chain(&error))))
 }
 
@@ -135,7 +145,14 @@ pub async fn drop(admin: &DatabaseConnection, feed: &FeedName) -> Result<(), Err
     .await
 }
 
-async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
+async fn ensure(databases: &Databases, plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
+    let mut session = databases.session(&plan.admin).await?;
+    let outcome = ensure_in(&mut session, plan, clean_up).await?;
+    session.give_back();
+    Ok(outcome)
+}
+
+async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
     let DatabasePlan {
         admin,
         feed,
@@ -144,21 +161,19 @@ async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
         retention,
     } = plan;
     let mut written = Vec::new();
-    let mut connection = connect_admin(admin).await?;
+    let Session {
+        connection, server, ..
+    } = session;
 
-    let found = schema::version(&mut connection, feed)
-        .await
-        .context(SchemaSnafu)?;
+    let found = schema::version(connection, feed).await.context(SchemaSnafu)?;
     if let Some(found) = found {
         ensure!(found <= schema::VERSION, TooNewSnafu { found });
     }
-    if roles::ensure(&mut connection, feed).await.context(SchemaSnafu)? {
+    if roles::ensure(connection, feed).await.context(SchemaSnafu)? {
         let what = "a role was missing, or had another search path";
         written.push((Heal::Roles, what.to_owned()));
     }
-    let migrated = schema::migrate(&mut connection, feed)
-        .await
-        .context(SchemaSnafu)?;
+    let migrated = schema::migrate(connection, feed).await.context(SchemaSnafu)?;
     if migrated.from != Some(migrated.to) {
         let schema = feed.schema();
         let what = match migrated.from {
@@ -171,24 +186,21 @@ async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
         (feed.writer_role(), writer_password),
         (feed.reader_role(), reader_password),
     ] {
-        if login(&mut connection, admin, &role, password).await? {
+        if login(server, connection, admin, &role, password).await? {
             let what = format!("role {role} could not log in with the password of its Secret");
             written.push((Heal::RolePassword, what));
         }
     }
     // Made ahead at each look, which costs a catalogue lookup when all are there; the processor makes what is missing all the same.
-    schema::partitions_ahead(&mut connection, feed)
+    schema::partitions_ahead(connection, feed)
         .await
         .context(SchemaSnafu)?;
     if let Some(retention) = retention.filter(|_| clean_up) {
-        schema::retention(&mut connection, feed, retention)
+        schema::retention(connection, feed, retention)
             .await
             .context(SchemaSnafu)?;
     }
-    let progress = schema::progress(&mut connection, feed)
-        .await
-        .context(SchemaSnafu)?;
-    close(connection).await;
+    let progress = schema::progress(connection, feed).await.context(SchemaSnafu)?;
 
     let message = format!("schema {} has version {}", feed.schema(), migrated.to);
     Ok(Outcome {
@@ -199,16 +211,23 @@ async fn ensure(plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
     })
 }
 
-/// Makes sure that a role can log in with a password. Returns whether the password had to be set.
+/// Makes sure that a role can log in with a password. Returns whether the password had to be set. A role that was seen to log in
+/// is not tried again as long as the catalogue has the same to say of it, where the administrator may read that.
 async fn login(
+    server: &Server,
     connection: &mut PgConnection,
     admin: &DatabaseConnection,
     role: &str,
     password: &SecretString,
 ) -> Result<bool, Error> {
+    let before = state(connection, role, password).await;
+    if before.is_some_and(|state| server.is_proven(role, &state)) {
+        return Ok(false);
+    }
     let refused = match connect(admin, role, password).await {
         Ok(session) => {
             close(session).await;
+            prove(server, connection, role, password).await;
             return Ok(false);
         }
         Err(Error::Connect { source, .. }) if is_refusal(&source) => source,
@@ -221,11 +240,28 @@ async fn login(
     match connect(admin, role, password).await {
         Ok(session) => {
             close(session).await;
+            prove(server, connection, role, password).await;
             Ok(true)
         }
         Err(Error::Connect { source, .. }) => Err(source).context(LoginSnafu { role }),
         Err(error) => Err(error),
     }
+}
+
+async fn prove(server: &Server, connection: &mut PgConnection, role: &str, password: &SecretString) {
+    if let Some(state) = state(connection, role, password).await {
+        server.prove(role, state);
+    }
+}
+
+/// What decides whether the role can log in with this password, as one text; `None` where the administrator may not read it,
+/// which only superusers may.
+async fn state(connection: &mut PgConnection, role: &str, password: &SecretString) -> Option<String> {
+    let verifier = roles::login_state(connection, role).await.ok()??;
+    let mut digest = Sha256::new();
+    digest.update(password.expose_secret());
+    digest.update(verifier);
+    Some(crate::dereference::hex(&digest.finalize()))
 }
 
 async fn connect_admin(admin: &DatabaseConnection) -> Result<PgConnection, Error> {

@@ -7,10 +7,10 @@ use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::Deployment,
-        core::v1::{ConfigMap, Pod, Secret},
+        core::v1::{Pod, Secret},
     },
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use rand::{
     TryRngCore as _,
     distr::{Alphanumeric, SampleString as _},
@@ -23,11 +23,13 @@ use snafu::{ResultExt, Snafu};
 use crate::{
     api::{Connection, StockFeed},
     build::config::CONFIG_FILE,
+    children::{Children, is_living},
     clock,
     connection::{BrokerConnection, Data, DatabaseConnection, Problem},
-    context::Defaults,
+    context::{Context, Defaults},
     labels::{self, Component},
     rollout::Rollout,
+    secrets::Secrets,
     token::ApiToken,
 };
 
@@ -93,13 +95,6 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The API server refused or did not answer.
-    #[snafu(display("failed to look for feeds that share the API key"))]
-    ListFeeds {
-        /// Why.
-        #[snafu(source(from(kube::Error, Box::new)))]
-        source: Box<kube::Error>,
-    },
-    /// The API server refused or did not answer.
     #[snafu(display("failed to look for the {component}"))]
     ReadWorker {
         /// Which worker.
@@ -110,30 +105,45 @@ pub enum Error {
     },
 }
 
+/// How workers are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As the watches have them, which may be a little behind.
+    Watched,
+    /// As they are: what is decided of them cannot be taken back.
+    Exact,
+}
+
 /// Reads everything a feed refers to.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub async fn dereference(
-    client: &Client,
-    defaults: &Defaults,
-    feed: &StockFeed,
-) -> Result<References, Error> {
+pub async fn dereference(ctx: &Context, feed: &StockFeed, fresh: Freshness) -> Result<References, Error> {
+    let Context {
+        children,
+        secrets,
+        defaults,
+        ..
+    } = ctx;
     let namespace = feed.namespace().unwrap_or_default();
     let name = feed.name_any();
-    let own = |secret: String| own_secret(client, feed, secret);
+    let own = |secret: String| own_secret(secrets, feed, secret);
+    let rollout = async |component| match fresh {
+        Freshness::Watched => Ok(watched_rollout(children, &namespace, &name, component)),
+        Freshness::Exact => exact_rollout(&ctx.client, &namespace, &name, component).await,
+    };
     Ok(References {
-        api_key: api_key(client, &namespace, feed).await?,
-        broker: broker(client, defaults, &namespace, feed.spec.broker.as_ref()).await?,
-        database: database(client, defaults, &namespace, feed.spec.database.as_ref()).await?,
+        api_key: api_key(secrets, &namespace, feed).await?,
+        broker: broker(secrets, defaults, &namespace, feed.spec.broker.as_ref()).await?,
+        database: database(secrets, defaults, &namespace, feed.spec.database.as_ref()).await?,
         broker_secret: own(labels::broker_secret(&name)).await?,
         writer_secret: own(labels::database_secret(&name)).await?,
         reader_secret: own(labels::reader_secret(&name)).await?,
-        token: token(client, feed).await?,
-        sharing: sharing(client, &namespace, feed).await?,
-        former_symbols: former_symbols(client, &namespace, &name).await?,
-        producer: rollout(client, &namespace, &name, Component::Producer).await?,
-        processor: rollout(client, &namespace, &name, Component::Processor).await?,
+        token: token(secrets, feed).await?,
+        sharing: sharing(children, &namespace, feed),
+        former_symbols: former_symbols(children, &namespace, &name),
+        producer: rollout(Component::Producer).await?,
+        processor: rollout(Component::Processor).await?,
     })
 }
 
@@ -154,14 +164,16 @@ pub async fn living_pods(
         .context(ReadWorkerSnafu {
             component: component.name(),
         })?;
-    let ended = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
-    Ok(pods.items.into_iter().filter(|pod| !ended(pod)).collect())
+    Ok(pods.items.into_iter().filter(is_living).collect())
 }
 
-async fn rollout(
+fn watched_rollout(children: &Children, namespace: &str, feed: &str, component: Component) -> Rollout {
+    let deployment = children.deployments.get(namespace, &component.object_name(feed));
+    let pods = children.living_pods(namespace, feed, component);
+    Rollout::new(deployment.as_deref(), pods.iter().map(AsRef::as_ref))
+}
+
+async fn exact_rollout(
     client: &Client,
     namespace: &str,
     feed: &str,
@@ -184,13 +196,13 @@ async fn rollout(
 /// # Errors
 /// When the API server refuses or does not answer.
 pub async fn broker(
-    client: &Client,
+    secrets: &Secrets,
     defaults: &Defaults,
     namespace: &str,
     own: Option<&Connection>,
 ) -> Result<Result<BrokerConnection, Problem>, Error> {
     let default = defaults.broker_secret.as_ref().map(SecretName::parts);
-    let found = connection(client, namespace, own, default).await?;
+    let found = connection(secrets, namespace, own, default).await?;
     Ok(found.and_then(|(secret, data)| BrokerConnection::read(&secret, &data)))
 }
 
@@ -199,13 +211,13 @@ pub async fn broker(
 /// # Errors
 /// When the API server refuses or does not answer.
 pub async fn database(
-    client: &Client,
+    secrets: &Secrets,
     defaults: &Defaults,
     namespace: &str,
     own: Option<&Connection>,
 ) -> Result<Result<DatabaseConnection, Problem>, Error> {
     let default = defaults.database_secret.as_ref().map(SecretName::parts);
-    let found = connection(client, namespace, own, default).await?;
+    let found = connection(secrets, namespace, own, default).await?;
     Ok(found.and_then(|(secret, data)| DatabaseConnection::read(&secret, &data)))
 }
 
@@ -246,7 +258,7 @@ pub struct InvalidSecretName {
 }
 
 async fn connection(
-    client: &Client,
+    secrets: &Secrets,
     namespace: &str,
     own: Option<&Connection>,
     default: Option<(&str, &str)>,
@@ -255,7 +267,7 @@ async fn connection(
     let Some((namespace, name)) = own.or(default) else {
         return Ok(Err(Problem::NotConfigured));
     };
-    let secret = read(client, namespace, name).await?;
+    let secret = read(secrets, namespace, name).await?;
     Ok(match secret {
         Some(secret) => Ok((format!("{namespace}/{name}"), secret.data.unwrap_or_default())),
         None => Err(not_found(namespace, name)),
@@ -263,14 +275,14 @@ async fn connection(
 }
 
 async fn api_key(
-    client: &Client,
+    secrets: &Secrets,
     namespace: &str,
     feed: &StockFeed,
 ) -> Result<Result<String, Problem>, Error> {
     let Some(reference) = feed.spec.source.api_key() else {
         return Ok(Ok(String::new()));
     };
-    let Some(secret) = read(client, namespace, &reference.name).await? else {
+    let Some(secret) = read(secrets, namespace, &reference.name).await? else {
         return Ok(Err(not_found(namespace, &reference.name)));
     };
     let data = secret.data.unwrap_or_default();
@@ -289,45 +301,38 @@ async fn api_key(
 
 /// How many feeds of the namespace use the API key of this one, itself included. Those that are suspended or being deleted make no
 /// calls.
-async fn sharing(client: &Client, namespace: &str, feed: &StockFeed) -> Result<u64, Error> {
+fn sharing(children: &Children, namespace: &str, feed: &StockFeed) -> u64 {
     let Some(reference) = feed.spec.source.api_key() else {
-        return Ok(1);
+        return 1;
     };
-    // One that cannot be read makes no calls either.
-    let feeds = Api::<DeserializeGuard<StockFeed>>::namespaced(client.clone(), namespace)
-        .list(&ListParams::default())
-        .await
-        .context(ListFeedsSnafu)?;
-    let others = feeds.items.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let others = others.filter(|other| {
-        other.name_any() != feed.name_any()
-            && other.spec.source.api_key() == Some(reference)
-            && !other.spec.suspend
-            && other.metadata.deletion_timestamp.is_none()
+    let name = feed.name_any();
+    let others = children.feeds.of(namespace, |other| {
+        // One that cannot be read makes no calls either.
+        other.0.as_ref().is_ok_and(|other| {
+            other.name_any() != name
+                && other.spec.source.api_key() == Some(reference)
+                && !other.spec.suspend
+                && other.metadata.deletion_timestamp.is_none()
+        })
     });
-    Ok(1 + others.count() as u64)
+    1 + others.len() as u64
 }
 
 /// The symbols in the processors' configuration, as it is in the cluster.
-async fn former_symbols(client: &Client, namespace: &str, feed: &str) -> Result<Vec<Symbol>, Error> {
-    let component = Component::Processor;
-    let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
-        .get_opt(&component.object_name(feed))
-        .await
-        .context(ReadWorkerSnafu {
-            component: component.name(),
-        })?;
-    let data = map.and_then(|map| map.data).unwrap_or_default();
+fn former_symbols(children: &Children, namespace: &str, feed: &str) -> Vec<Symbol> {
+    let name = Component::Processor.object_name(feed);
+    let map = children.config_maps.get(namespace, &name);
     // One that cannot be read is written anew.
-    let config = data
-        .get(CONFIG_FILE)
+    let config = map
+        .as_ref()
+        .and_then(|map| map.data.as_ref()?.get(CONFIG_FILE))
         .and_then(|text| ProcessorConfig::parse(text).ok());
-    Ok(config.map(|config| config.symbols).unwrap_or_default())
+    config.map(|config| config.symbols).unwrap_or_default()
 }
 
-async fn token(client: &Client, feed: &StockFeed) -> Result<ApiToken, Error> {
+async fn token(secrets: &Secrets, feed: &StockFeed) -> Result<ApiToken, Error> {
     let namespace = feed.namespace().unwrap_or_default();
-    let secret = read(client, &namespace, &labels::token_secret(&feed.name_any())).await?;
+    let secret = read(secrets, &namespace, &labels::token_secret(&feed.name_any())).await?;
     let uid = feed.uid().unwrap_or_default();
     let ours = secret.filter(|secret| secret.owner_references().iter().any(|owner| owner.uid == uid));
     Ok(ApiToken::current(ours.as_ref(), clock::now()))
@@ -350,9 +355,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn own_secret(client: &Client, feed: &StockFeed, name: String) -> Result<OwnSecret, Error> {
+async fn own_secret(secrets: &Secrets, feed: &StockFeed, name: String) -> Result<OwnSecret, Error> {
     let namespace = feed.namespace().unwrap_or_default();
-    let secret = read(client, &namespace, &name).await?;
+    let secret = read(secrets, &namespace, &name).await?;
     // A Secret of the same name that is somebody else's is refused when it comes to applying; its password is not ours.
     let uid = feed.uid().unwrap_or_default();
     let ours = secret.filter(|secret| secret.owner_references().iter().any(|owner| owner.uid == uid));
@@ -370,9 +375,9 @@ async fn own_secret(client: &Client, feed: &StockFeed, name: String) -> Result<O
     })
 }
 
-async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
-    Api::<Secret>::namespaced(client.clone(), namespace)
-        .get_opt(name)
+async fn read(secrets: &Secrets, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
+    secrets
+        .read(namespace, name)
         .await
         .context(ReadSecretSnafu { namespace, name })
 }

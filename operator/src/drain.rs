@@ -167,7 +167,7 @@ mod tests {
         let empty = Found {
             partitions: 1,
             messages: Some(0),
-            bound: false,
+            ..Found::default()
         };
         let found = BTreeMap::from([(1, empty), (2, empty)]);
         let producer = Rollout {

@@ -45,6 +45,8 @@ pub enum Reason {
     Resumed,
     /// What may be asked of the source does not suffice for the interval.
     QuotaInsufficient,
+    /// An annotation asks that the feed is left as it is.
+    Paused,
 }
 
 impl Reason {
@@ -55,6 +57,7 @@ impl Reason {
             | Self::ObjectHealed
             | Self::SchemaKept
             | Self::CleanedUp
+            | Self::Paused
             | Self::RepartitionStarted
             | Self::RepartitionFinished
             | Self::Drained

@@ -44,6 +44,10 @@ pub struct Found {
     pub messages: Option<i64>,
     /// Whether the exchange leads to any of its queues.
     pub bound: bool,
+    /// Consumers of the queue that has the fewest; `None` while one of them was not counted yet.
+    pub consumers: Option<i64>,
+    /// Whether a queue has other arguments than it would be declared with. They cannot be changed.
+    pub differs: bool,
 }
 
 /// What is known when it is decided.
@@ -209,8 +213,11 @@ pub fn decide(facts: Facts<'_>) -> Decision {
     // What is published to never goes back, even if status and queues are lost.
     let published = producer.newest().unwrap_or(0);
     let next = newest.map_or(0, |(generation, _)| generation).max(published) + 1;
-    let as_wanted =
-        newest.is_some_and(|(generation, partitions)| partitions == wanted && generation >= published);
+    // Queues that somebody made otherwise are drained and left, as those of another number of partitions are.
+    let sound = |generation| found.get(&generation).is_none_or(|queues| !queues.differs);
+    let as_wanted = newest.is_some_and(|(generation, partitions)| {
+        partitions == wanted && generation >= published && sound(generation)
+    });
     if !as_wanted && generations.len() < MAX_GENERATIONS {
         generations.insert(next, wanted);
     }

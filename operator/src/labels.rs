@@ -19,6 +19,17 @@ pub const TOKEN_MADE: &str = "stockfeed.dev/token-made";
 /// On a pod: the generation of queues that it publishes to, or consumes.
 pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 
+/// On a feed: `true` leaves it as it is. Nothing is compared, healed or changed until it is taken away; a deletion goes on.
+pub const PAUSED: &str = "stockfeed.dev/paused";
+/// On the processors' `ConfigMap`: the spec that the workers run by, which goes on running when a later one cannot be used.
+pub const LAST_VALID_SPEC: &str = "stockfeed.dev/last-valid-spec";
+
+/// Whether a feed is to be left as it is.
+#[must_use]
+pub fn is_paused(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(PAUSED).is_some_and(|value| value == "true")
+}
+
 /// A worker of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]

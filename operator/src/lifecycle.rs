@@ -1,5 +1,8 @@
-//! How a feed's life goes on beyond a single reconciliation: its suspension. The deciding is done in `suspension`; here it is
+//! How a feed's life goes on beyond a single reconciliation: its suspension, and how its data flows. The deciding is
+//! done in `suspension` and `flow`; here it is
 //! given what was seen, and its outcome is announced.
+
+use std::time::Instant;
 
 use crate::{
     api::{
@@ -9,6 +12,8 @@ use crate::{
     build::{Applied, Resources},
     context::Context,
     events::Reason,
+    flow::Flow,
+    generations::Generations,
     status::{Verdict, find},
     suspension,
     validate::ValidatedFeed,
@@ -19,6 +24,8 @@ use crate::{
 pub struct Lifecycle {
     /// Whether the feed is suspended and drained.
     pub suspended: Verdict,
+    /// How data flows through the queues that are consumed.
+    pub flow: Flow,
 }
 
 impl Lifecycle {
@@ -51,7 +58,16 @@ pub fn observe(
     let known = suspension::is_proven(feed.status.as_ref(), validated.generation);
     Lifecycle {
         suspended: suspension::judge(validated.suspend, facts, counted || known),
+        flow: flow(ctx, uid, validated, applied),
     }
+}
+
+fn flow(ctx: &Context, uid: &str, validated: &ValidatedFeed, applied: &Resources<Applied>) -> Flow {
+    let consumed = validated.generations.as_ref().map(Generations::first);
+    let found = applied.broker.found.as_ref();
+    let queues = consumed.and_then(|queues| found?.get(&queues.generation));
+    let progress = applied.database.progress.as_ref();
+    ctx.flows.observe(uid, queues, progress, Instant::now())
 }
 
 /// Events of what has changed.

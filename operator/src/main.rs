@@ -7,14 +7,20 @@ use clap::Parser as _;
 use operator::{
     args::{Args, Settings},
     backoff::Backoff,
+    broker::Brokers,
+    children::Children,
     context::{Context, HTTP_TIMEOUT, Memory},
     controller,
+    database::Databases,
     drain::Drains,
     events::Events,
+    flow::Flows,
     http_client, kube_client,
     leader::{Elector, Leadership, lead},
     metrics::Metrics,
+    probe,
     readiness::Readiness,
+    secrets::Secrets,
     server, telemetry,
 };
 use tokio::{
@@ -51,9 +57,14 @@ async fn main() -> anyhow::Result<()> {
     };
     let client = kube_client::fenced(config.clone(), leadership.clone())
         .context("failed to make a client of the Kubernetes API server")?;
+    let http = http_client::build(None, HTTP_TIMEOUT)?;
     let ctx = Arc::new(Context {
         events: Events::new(client.clone()),
-        http: http_client::build(None, HTTP_TIMEOUT)?,
+        children: Children::default(),
+        secrets: Secrets::new(client.clone()),
+        brokers: Brokers::new(http.clone()),
+        databases: Databases::default(),
+        http,
         client,
         leadership: leadership.clone(),
         defaults,
@@ -62,6 +73,7 @@ async fn main() -> anyhow::Result<()> {
         readiness: Readiness::default(),
         memory: Memory::default(),
         drains: Drains::default(),
+        flows: Flows::default(),
     });
 
     let listener = TcpListener::bind(listen)
@@ -70,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
     // The probes are answered and the metrics read until the work has ended.
     let closing = CancellationToken::new();
     let serving = tokio::spawn(server::serve(listener, Arc::clone(&ctx), closing.clone()));
-    let probing = tokio::spawn(controller::probe(
+    let probing = tokio::spawn(probe::probe(
         Arc::clone(&ctx),
         namespaces.clone(),
         closing.clone(),

@@ -20,6 +20,8 @@ pub enum Outcome {
     NotReady,
     /// The spec cannot be used.
     Invalid,
+    /// The feed is left as it is, as asked.
+    Paused,
     /// A deletion is under way.
     Deleting,
     /// The feed is gone.

@@ -29,7 +29,8 @@ pub struct Rollout {
 impl Rollout {
     /// What the Deployment and the living pods say.
     #[must_use]
-    pub fn new(deployment: Option<&Deployment>, living: &[Pod]) -> Self {
+    pub fn new<'a>(deployment: Option<&Deployment>, living: impl IntoIterator<Item = &'a Pod>) -> Self {
+        let living: Vec<_> = living.into_iter().collect();
         let template = deployment
             .and_then(|deployment| deployment.spec.as_ref())
             .map(|spec| {

@@ -25,6 +25,17 @@ const MAX_REASON: usize = 64;
 struct Answer {
     source: Source,
     quota: Option<Calls>,
+    broker: Option<Link>,
+}
+
+/// What the producer says of its connection to the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Link {
+    /// Whether the connection stands.
+    pub connected: bool,
+    /// What is wrong, for people.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// What the producer says of its calls.
@@ -58,11 +69,17 @@ pub struct Judged {
     pub verdict: Verdict,
     /// What the producer says of its calls; `None` when it does not answer.
     pub calls: Option<Calls>,
+    /// What it says of its connection to the broker; `None` when it does not answer.
+    pub link: Option<Link>,
 }
 
 impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, calls: None }
+        Self {
+            verdict,
+            calls: None,
+            link: None,
+        }
     }
 }
 
@@ -107,6 +124,7 @@ pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &Work
         Ok(answer) => Judged {
             verdict: verdict(answer.source, answer.quota.as_ref()),
             calls: answer.quota,
+            link: answer.broker,
         },
         Err(error) => {
             let message = format!("the producer does not answer: {}", chain(&error));
@@ -214,7 +232,7 @@ mod tests {
                 "resets_at": "2026-11-30T05:00:00Z", "market": {"next_open": next_open},
             },
         });
-        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        let Answer { source, quota, .. } = serde_json::from_value(text).unwrap();
         assert_eq!(verdict(source, quota.as_ref()), expected);
     }
 
@@ -231,7 +249,7 @@ mod tests {
                 "resets_at": "2026-11-30T05:00:00Z", "market": {"next_open": null},
             },
         });
-        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        let Answer { source, quota, .. } = serde_json::from_value(text).unwrap();
         assert_eq!(verdict(source, quota.as_ref()), expected);
     }
 
@@ -254,7 +272,7 @@ mod tests {
         // More than what is read here, as the producer sends it.
         let text =
             json!({"ready": false, "shutting_down": false, "broker": {"connected": true}, "source": source});
-        let Answer { source, quota } = serde_json::from_value(text).unwrap();
+        let Answer { source, quota, .. } = serde_json::from_value(text).unwrap();
         assert_eq!(verdict(source, quota.as_ref()), expected);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     api::status::{ConditionType, Quota, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
+    flow::Flow,
     generations::{self, Generations},
     labels::Component,
     lifecycle::Lifecycle,
@@ -134,8 +135,11 @@ pub fn status_of(
     let source = &judged.verdict;
     let broker = applied.broker.verdict.clone();
     let schema = applied.database.verdict.clone();
-    let producer = of_workload(&applied.producer, Component::Producer);
-    let processor = of_workload(&applied.processor, Component::Processor);
+    let producer = linked(of_workload(&applied.producer, Component::Producer), judged);
+    let processor = flowing(
+        of_workload(&applied.processor, Component::Processor),
+        lifecycle.flow,
+    );
     let quota = match feed.quota.sufficient {
         true => Verdict::yes(reason::WITHIN_PLAN, &feed.quota.message),
         false => Verdict::no(reason::PLAN_EXCEEDED, &feed.quota.message),
@@ -260,6 +264,44 @@ pub fn of_failure(
     };
     let ready = Verdict::no(reason, message);
     over_previous([ready, reconciling, stalled], generation, previous, now)
+}
+
+/// The status of a feed that goes on by its last valid spec: its stages as they are, the summary says what is wrong.
+#[must_use]
+pub fn over_applied(
+    applied: StockFeedStatus,
+    reason: &'static str,
+    message: &str,
+    previous: Option<&StockFeedStatus>,
+    now: Timestamp,
+) -> StockFeedStatus {
+    let generation = applied.observed_generation.unwrap_or_default();
+    let summary = [
+        (ConditionType::Ready, Verdict::no(reason, message)),
+        (ConditionType::Reconciling, Verdict::no(reason::SETTLED, "")),
+        (ConditionType::Stalled, Verdict::yes(reason, message)),
+    ];
+    let mut status = applied;
+    for (kind, verdict) in summary {
+        let said = condition(kind, verdict, generation, previous, now);
+        if let Some(place) = status
+            .conditions
+            .iter_mut()
+            .find(|condition| condition.type_ == kind.name())
+        {
+            *place = said;
+        }
+    }
+    status
+}
+
+/// The status of a feed that is left as it is, as its annotation asks.
+#[must_use]
+pub fn of_pause(generation: i64, previous: Option<&StockFeedStatus>, now: Timestamp) -> StockFeedStatus {
+    let message = "paused by an annotation: nothing is compared or healed";
+    let settled = || Verdict::no(reason::PAUSED, message);
+    let ready = Verdict::unknown(reason::PAUSED, message);
+    over_previous([ready, settled(), settled()], generation, previous, now)
 }
 
 /// The status of a feed that is being deleted: what is waited for.
@@ -411,6 +453,37 @@ fn of_workload(state: &WorkloadState, component: Component) -> Verdict {
         reason,
         format!("{available} of {wanted} available, {updated} up to date"),
     )
+}
+
+/// A producer that runs is ready when it is connected to the broker. One that does not answer is its source's condition to tell.
+fn linked(running: Verdict, judged: &Judged) -> Verdict {
+    match &judged.link {
+        Some(link) if running.is_true() && !link.connected => {
+            let why = link.message.as_deref().unwrap_or("it says no more");
+            Verdict::no(
+                reason::NOT_CONNECTED,
+                format!("the producer is not connected to the broker: {why}"),
+            )
+        }
+        _ => running,
+    }
+}
+
+/// Processors that run are ready when every queue has a consumer and what waits is committed.
+fn flowing(running: Verdict, flow: Flow) -> Verdict {
+    if running.is_true() && flow.is_unattended() {
+        return Verdict::no(
+            reason::NO_CONSUMER,
+            "the processors run, and a queue has no consumer",
+        );
+    }
+    if running.is_true() && flow.is_stuck() {
+        return Verdict::no(
+            reason::NOT_PROGRESSING,
+            "the processors run and messages wait, and nothing is committed",
+        );
+    }
+    running
 }
 
 fn replicas(processor: &WorkloadState) -> String {

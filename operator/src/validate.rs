@@ -46,6 +46,8 @@ pub struct ValidatedFeed {
     pub owner: OwnerReference,
     /// The generation of the spec.
     pub generation: i64,
+    /// The spec itself, as JSON.
+    pub spec: String,
     /// At least one, no two equal.
     pub symbols: Vec<Symbol>,
     /// Those that processors know already.
@@ -332,6 +334,8 @@ pub fn validate(
         name,
         owner,
         generation: feed.metadata.generation.unwrap_or_default(),
+        // It came out of JSON, so that it goes back.
+        spec: serde_json::to_string(spec).unwrap_or_default(),
         source,
         market_hours,
         duplicates: match spec.duplicates {

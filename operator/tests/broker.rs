@@ -7,7 +7,7 @@ use contract::{config::QueueGeneration, names::FeedName};
 use k8s_openapi::ByteString;
 use operator::{
     api::status::reason,
-    broker::{self, BrokerPlan, COUNT_LAG, Outcome, Publishing, Topology, password},
+    broker::{self, BrokerPlan, Brokers, COUNT_LAG, Outcome, Publishing, Topology, password},
     connection::{BrokerConnection, Data},
     generations::{Found, Generations},
     http_client,
@@ -80,7 +80,8 @@ impl Bench {
             topology,
             made: 1,
         });
-        broker::reconcile(&self.http, plan).await
+        // A new one each time: what was seen a moment ago is of no use to a test that changes it.
+        broker::reconcile(&Brokers::new(self.http.clone()), plan).await
     }
 
     /// Publishes a message and says whether it came to a queue.
@@ -184,6 +185,7 @@ async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Re
         "{}",
         outcome.verdict.message
     );
+    assert!(outcome.found.as_ref().is_some_and(|found| found[&1].differs));
     // The rest is made nevertheless, and what is in the queue counts once the broker has counted it.
     assert!(Bench::kinds(&outcome).contains(&Heal::Queue));
     let counted = tokio::time::timeout(Duration::from_secs(30), async {
@@ -223,6 +225,8 @@ async fn a_generation_is_sealed_counted_and_removed_while_the_next_one_fills() -
             partitions,
             messages,
             bound,
+            consumers: Some(0),
+            differs: false,
         })
     };
     let counted = tokio::time::timeout(COUNT_LAG * 2, async {
@@ -243,7 +247,8 @@ async fn a_generation_is_sealed_counted_and_removed_while_the_next_one_fills() -
 
     // The lowest queue went before the operator died: the highest still says how many there were.
     let connection = BrokerConnection::read("s/broker", &bench.secret)?;
-    broker::remove(&bench.http, &connection, feed, 1, 1).await?;
+    let brokers = Brokers::new(bench.http.clone());
+    broker::remove(&brokers, &connection, feed, 1, 1).await?;
     let half = bench.reconcile_with(&[(2, 3)], 2).await;
     assert!(half.written.is_empty());
     assert_eq!(
@@ -251,7 +256,7 @@ async fn a_generation_is_sealed_counted_and_removed_while_the_next_one_fills() -
             .and_then(|all| all.get(&1).map(|found| found.partitions)),
         Some(2)
     );
-    broker::remove(&bench.http, &connection, feed, 1, 2).await?;
+    broker::remove(&brokers, &connection, feed, 1, 2).await?;
     let gone = bench.reconcile_with(&[(2, 3)], 2).await;
     let left: Vec<_> = gone.found.unwrap_or_default().into_keys().collect();
     assert_eq!(left, [2]);
@@ -302,5 +307,43 @@ async fn trouble_has_its_own_reason_and_shows_no_password() -> Result<()> {
     let denied = bench.reconcile().await.verdict;
     bench.delete(&path).await?;
     assert_eq!(denied.reason, reason::PERMISSION_DENIED, "{}", denied.message);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_feeds_share_a_look_and_each_sees_what_it_wrote_itself() -> Result<()> {
+    let bench = Bench::new().await?;
+    let brokers = Brokers::new(bench.http.clone());
+    let connection = BrokerConnection::read("s/broker", &bench.secret)?;
+    let broker = brokers.of(&connection)?;
+    let exchange = bench.feed.exchange();
+    let first = broker
+        .look(&exchange)
+        .await
+        .map_err(|verdict| anyhow::anyhow!(verdict.message))?;
+    let again = brokers
+        .of(&connection)?
+        .look("another")
+        .await
+        .map_err(|verdict| anyhow::anyhow!(verdict.message))?;
+    assert_eq!(again.read_at, first.read_at, "one look for both");
+
+    let queue = bench.feed.queue(1, 0);
+    let arguments = json!({"x-queue-type": "quorum"});
+    bench
+        .server
+        .declare(&exchange, &queue, "1-0.#", arguments)
+        .await?;
+    broker.writes(&exchange);
+    let other = broker
+        .look("another")
+        .await
+        .map_err(|verdict| anyhow::anyhow!(verdict.message))?;
+    assert_eq!(other.read_at, first.read_at, "the other has written nothing");
+    let own = broker
+        .look(&exchange)
+        .await
+        .map_err(|verdict| anyhow::anyhow!(verdict.message))?;
+    assert!(own.read_at > first.read_at && own.queues.contains_key(&queue));
     Ok(())
 }

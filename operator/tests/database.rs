@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use operator::{
     api::status::reason,
     connection::{Data, DatabaseConnection},
-    database::{self, DatabasePlan, Outcome},
+    database::{self, DatabasePlan, Databases, Outcome},
     metrics::Heal,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -23,6 +23,7 @@ struct Bench {
     server: TestDatabase,
     feed: FeedName,
     secret: Data,
+    databases: Databases,
 }
 
 impl Bench {
@@ -52,6 +53,7 @@ impl Bench {
                 .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
                 .into(),
             feed: FeedName::new("markets", format!("o{unique}"))?,
+            databases: Databases::default(),
             server,
         })
     }
@@ -69,7 +71,7 @@ impl Bench {
             reader_password: READER.into(),
             retention: Some(Duration::from_secs(86_400)),
         });
-        database::reconcile(plan, true).await
+        database::reconcile(&self.databases, plan, true).await
     }
 
     async fn login(&self, role: &str, password: &str) -> Result<PgConnection, sqlx::Error> {

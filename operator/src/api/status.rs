@@ -203,8 +203,18 @@ pub mod reason {
     pub const UNREACHABLE: &str = "Unreachable";
     /// A server answered with an error.
     pub const FAILED: &str = "Failed";
-    /// A queue exists with other arguments, which cannot be changed.
+    /// A queue exists with other arguments, which cannot be changed: a new generation takes its place.
     pub const QUEUE_ARGUMENTS_DIFFER: &str = "QueueArgumentsDiffer";
+    /// The dead letters' queue exists with other arguments, which cannot be changed.
+    pub const DEAD_LETTER_QUEUE_DIFFERS: &str = "DeadLetterQueueDiffers";
+    /// A queue has no consumer, although the processors run.
+    pub const NO_CONSUMER: &str = "NoConsumer";
+    /// Messages wait, and nothing is committed.
+    pub const NOT_PROGRESSING: &str = "NotProgressing";
+    /// The producer is not connected to the broker.
+    pub const NOT_CONNECTED: &str = "NotConnected";
+    /// An annotation asks that the feed is left as it is.
+    pub const PAUSED: &str = "Paused";
     /// The exchange exists with another type, which cannot be changed.
     pub const EXCHANGE_DIFFERS: &str = "ExchangeDiffers";
     /// The virtual host does not exist.
@@ -239,7 +249,7 @@ pub mod reason {
             SECRET_INVALID,
             AUTHENTICATION_FAILED,
             PERMISSION_DENIED,
-            QUEUE_ARGUMENTS_DIFFER,
+            DEAD_LETTER_QUEUE_DIFFERS,
             EXCHANGE_DIFFERS,
             VHOST_NOT_FOUND,
             DATABASE_NOT_FOUND,

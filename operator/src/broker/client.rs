@@ -1,6 +1,9 @@
 //! RabbitMQ's management API, as far as a feed needs it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use reqwest::{Method, StatusCode, Url};
 use secrecy::ExposeSecret as _;
@@ -13,7 +16,8 @@ use super::{
     NoVhostSnafu, RequestSnafu,
     diff::Action,
     password,
-    topology::{Observed, Queue, Topology},
+    snapshot::Snapshot,
+    topology::{Binding, Exchange, Permissions, Queue, Topology, User},
 };
 use crate::{connection::BrokerConnection, http_client};
 
@@ -33,6 +37,61 @@ pub struct Client {
 struct Page {
     items: Vec<Queue>,
     page_count: u32,
+}
+
+/// An entry of a list with its name.
+#[derive(Deserialize)]
+struct Named<T> {
+    name: String,
+    #[serde(flatten)]
+    thing: T,
+}
+
+impl<T> Named<T> {
+    fn pair(self) -> (String, T) {
+        (self.name, self.thing)
+    }
+}
+
+/// A binding with the exchange that it leads from.
+#[derive(Deserialize)]
+struct FromExchange {
+    source: String,
+    #[serde(flatten)]
+    binding: Binding,
+}
+
+/// Permissions with the user that has them.
+#[derive(Deserialize)]
+struct OfUser {
+    user: String,
+    #[serde(flatten)]
+    permissions: Permissions,
+}
+
+/// An entry of a list: what of it is asked for.
+trait Columns: DeserializeOwned {
+    const COLUMNS: &str;
+}
+
+impl Columns for Named<Exchange> {
+    const COLUMNS: &str = "name,type,durable";
+}
+
+impl Columns for Queue {
+    const COLUMNS: &str = "name,durable,arguments,messages,messages_ready,messages_unacknowledged,consumers";
+}
+
+impl Columns for FromExchange {
+    const COLUMNS: &str = "source,destination,destination_type,routing_key,properties_key";
+}
+
+impl Columns for Named<User> {
+    const COLUMNS: &str = "name,password_hash,hashing_algorithm";
+}
+
+impl Columns for OfUser {
+    const COLUMNS: &str = "user,configure,write,read";
 }
 
 impl Client {
@@ -65,33 +124,53 @@ impl Client {
         })
     }
 
-    /// Reads everything of a feed.
+    /// Reads the whole virtual host, and the users of the broker.
     ///
     /// # Errors
     /// When the broker cannot be asked.
-    pub async fn observe(&self, topology: &Topology) -> Result<Observed, Error> {
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let read_at = Instant::now();
         let vhost = self.connection.vhost.as_str();
         // Whether the virtual host is there is asked first: without it every other answer is "not found" as well.
         let there: Option<Value> = self.read("look for the virtual host", &["vhosts", vhost]).await?;
         ensure!(there.is_some(), NoVhostSnafu { vhost });
 
-        let exchange = topology.exchange.as_str();
-        let user = topology.user.as_str();
-        let bindings = ["exchanges", vhost, exchange, "bindings", "source"];
-        Ok(Observed {
-            exchange: self
-                .read("look for the exchange", &["exchanges", vhost, exchange])
-                .await?,
-            queues: self.queues(topology).await?,
-            bindings: self
-                .read("list the bindings", &bindings)
-                .await?
-                .unwrap_or_default(),
-            user: self.read("look for the user", &["users", user]).await?,
-            permissions: self
-                .read("look for the permissions", &["permissions", vhost, user])
-                .await?,
+        let exchanges: Vec<Named<Exchange>> = self.list("list the exchanges", &["exchanges", vhost]).await?;
+        let queues: Vec<Queue> = self.list("list the queues", &["queues", vhost]).await?;
+        let bindings: Vec<FromExchange> = self.list("list the bindings", &["bindings", vhost]).await?;
+        let users: Vec<Named<User>> = self.list("list the users", &["users"]).await?;
+        let permissions: Vec<OfUser> = self
+            .list("list the permissions", &["vhosts", vhost, "permissions"])
+            .await?;
+        let mut from: HashMap<String, Vec<Binding>> = HashMap::new();
+        for FromExchange { source, binding } in bindings {
+            // Every queue is bound to the default exchange; that says nothing.
+            if !source.is_empty() {
+                from.entry(source).or_default().push(binding);
+            }
+        }
+        Ok(Snapshot {
+            read_at,
+            exchanges: exchanges.into_iter().map(Named::pair).collect(),
+            queues: queues
+                .into_iter()
+                .map(|queue| (queue.name.clone(), queue))
+                .collect(),
+            bindings: from,
+            users: users.into_iter().map(Named::pair).collect(),
+            permissions: permissions
+                .into_iter()
+                .map(|OfUser { user, permissions }| (user, permissions))
+                .collect(),
         })
+    }
+
+    async fn list<T: Columns>(&self, action: &str, path: &[&str]) -> Result<Vec<T>, Error> {
+        let mut url = self.url(path);
+        url.query_pairs_mut().append_pair("columns", T::COLUMNS);
+        let answer = self.send(action, Method::GET, url, None).await?;
+        let list = answer.map(|text| serde_json::from_str(&text).context(FormSnafu { action }));
+        Ok(list.transpose()?.unwrap_or_default())
     }
 
     /// All queues of a feed, of whatever generation, with their counts.
@@ -109,10 +188,7 @@ impl Client {
                 .append_pair("use_regex", "true")
                 .append_pair("page", &page.to_string())
                 .append_pair("page_size", PAGE_SIZE)
-                .append_pair(
-                    "columns",
-                    "name,durable,arguments,messages,messages_ready,messages_unacknowledged",
-                );
+                .append_pair("columns", Queue::COLUMNS);
             let answer = self.send(action, Method::GET, url, None).await?;
             let Some(text) = answer else { break };
             let Page { items, page_count } = serde_json::from_str(&text).context(FormSnafu { action })?;

@@ -40,8 +40,15 @@ pub enum Action {
 pub enum Conflict {
     /// The exchange has another type or does not outlive a restart.
     Exchange(String),
-    /// A queue has other arguments.
+    /// A partition's queue has other arguments.
     Queue {
+        /// Which.
+        name: String,
+        /// The arguments that differ.
+        arguments: Vec<String>,
+    },
+    /// The dead letters' queue has other arguments.
+    DeadLetters {
         /// Which.
         name: String,
         /// The arguments that differ.
@@ -77,9 +84,13 @@ pub fn diff(wanted: &Topology, observed: &Observed) -> Plan {
                 if !found.durable {
                     arguments.push("durable".to_owned());
                 }
-                if !arguments.is_empty() {
-                    let name = queue.name.clone();
-                    plan.conflicts.push(Conflict::Queue { name, arguments });
+                let name = queue.name.clone();
+                match wanted.place(&queue.name) {
+                    _ if arguments.is_empty() => {}
+                    None => plan.conflicts.push(Conflict::DeadLetters { name, arguments }),
+                    // An older one is drained and goes, as it is.
+                    Some((generation, _)) if generation < wanted.newest => {}
+                    Some(_) => plan.conflicts.push(Conflict::Queue { name, arguments }),
                 }
             }
         }
@@ -195,6 +206,7 @@ impl Conflict {
         match self {
             Self::Exchange(_) => reason::EXCHANGE_DIFFERS,
             Self::Queue { .. } => reason::QUEUE_ARGUMENTS_DIFFER,
+            Self::DeadLetters { .. } => reason::DEAD_LETTER_QUEUE_DIFFERS,
         }
     }
 }
@@ -207,6 +219,11 @@ impl fmt::Display for Conflict {
                 "exchange {name} exists but is not a durable topic exchange; remove it when nothing uses it"
             ),
             Self::Queue { name, arguments } => write!(
+                formatter,
+                "queue {name} exists with another {}; a new generation of queues takes its place, and it is drained",
+                arguments.join(", ")
+            ),
+            Self::DeadLetters { name, arguments } => write!(
                 formatter,
                 "queue {name} exists with another {}; move its messages elsewhere and remove it",
                 arguments.join(", ")

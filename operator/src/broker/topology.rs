@@ -24,6 +24,8 @@ pub struct Topology {
     pub partitions: Vec<QueueSpec>,
     /// Nothing publishes to generations below this, and nothing ever will: they are sealed, that is, not bound.
     pub sealed_below: u32,
+    /// The newest generation; 0 while it is not known.
+    pub newest: u32,
     /// Where what the broker gives up on goes.
     pub dead_letters: QueueSpec,
     /// The prefix that all the feed's partition queues share.
@@ -101,6 +103,9 @@ pub struct Queue {
     /// All messages, with those that are on their way to the dead letters.
     #[serde(default)]
     pub messages: Option<i64>,
+    /// Consumers that are attached.
+    #[serde(default)]
+    pub consumers: Option<i64>,
 }
 
 /// A binding, as the management API tells it.
@@ -169,6 +174,7 @@ impl Topology {
                 .map(|(generation, number)| partition(generation, number))
                 .collect(),
             sealed_below: if settled { from } else { 0 },
+            newest: generations.map_or(0, |generations| generations.last().generation),
             dead_letters: QueueSpec {
                 name: dead.clone(),
                 arguments: dead_letter_arguments(),
@@ -195,6 +201,12 @@ impl Topology {
         // Written in another way it is another queue.
         let same = rest == format!("{}.{}", place.0, place.1);
         (same && is_number(place.0) && place.1 < MAX_PARTITIONS).then_some(place)
+    }
+
+    /// Whether a partition's queue is not as it would be declared: no declaration can change it.
+    #[must_use]
+    pub fn differs(&self, queue: &Queue) -> bool {
+        !queue.durable || queue.arguments != partition_arguments(&self.dead_letters.name)
     }
 
     /// For people: what there is, and what is left over from an earlier generation or feed.
@@ -244,6 +256,7 @@ impl Observed {
             };
             let found = generations.entry(generation).or_insert_with(|| Found {
                 messages: Some(0),
+                consumers: Some(i64::MAX),
                 ..Found::default()
             });
             found.partitions = found.partitions.max(partition + 1);
@@ -255,6 +268,11 @@ impl Observed {
                 .bindings
                 .iter()
                 .any(|binding| binding.is_to_queue(&queue.name));
+            found.consumers = found
+                .consumers
+                .zip(queue.consumers)
+                .map(|(least, consumers)| least.min(consumers));
+            found.differs |= topology.differs(queue);
         }
         generations
     }

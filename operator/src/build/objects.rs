@@ -56,12 +56,15 @@ pub(super) fn config_maps(feed: &ValidatedFeed) -> Vec<ConfigMap> {
         data: Some([(config::CONFIG_FILE.to_owned(), rendered)].into()),
         ..ConfigMap::default()
     };
+    let mut processor = map(
+        Component::Processor,
+        config::processor(feed, generations.first()).render(),
+    );
+    // Not on the feed itself, where a user might take it for his own.
+    processor.metadata.annotations = Some([(labels::LAST_VALID_SPEC.to_owned(), feed.spec.clone())].into());
     vec![
         map(Component::Producer, config::producer(feed, newest).render()),
-        map(
-            Component::Processor,
-            config::processor(feed, generations.first()).render(),
-        ),
+        processor,
     ]
 }
 

@@ -24,7 +24,7 @@ fn broker(queues: &[(u32, u16, Option<i64>)]) -> BTreeMap<u32, Found> {
         let found = Found {
             partitions: *partitions,
             messages: *messages,
-            bound: false,
+            ..Found::default()
         };
         (*generation, found)
     };
@@ -41,6 +41,38 @@ fn on(generation: u32) -> Rollout {
 
 type Queues = &'static [(u32, u16, Option<i64>)];
 type List = &'static [(u32, u16)];
+
+#[rstest]
+#[case::the_newest(&[(1, false)], &[(1, 4)])]
+#[case::the_newest_differs(&[(1, true)], &[(1, 4), (2, 4)])]
+#[case::it_is_drained_already(&[(1, true), (2, false)], &[(1, 4), (2, 4)])]
+#[case::both_differ(&[(1, true), (2, true)], &[(1, 4), (2, 4), (3, 4)])]
+fn queues_that_somebody_made_otherwise_are_drained_and_left(
+    #[case] queues: &[(u32, bool)],
+    #[case] expected: List,
+) {
+    let found = queues.iter().map(|(generation, differs)| {
+        let found = Found {
+            partitions: 4,
+            messages: Some(7),
+            differs: *differs,
+            ..Found::default()
+        };
+        (*generation, found)
+    });
+    let found: BTreeMap<_, _> = found.collect();
+    let listed: Vec<_> = found.keys().map(|generation| (*generation, 4)).collect();
+    let (producer, processors) = (on(1), on(1));
+    let decision = decide(Facts {
+        wanted: 4,
+        listed: list(&listed).as_ref(),
+        found: &found,
+        drained: &BTreeSet::new(),
+        producer: &producer,
+        processors: &processors,
+    });
+    assert_eq!(pairs(&decision.generations), expected);
+}
 
 #[rstest]
 #[case::a_new_feed(4, &[], &[], &[], &[(1, 4)])]
@@ -229,6 +261,7 @@ impl World {
                     partitions: *partitions,
                     messages: Some(*messages),
                     bound,
+                    ..Found::default()
                 };
                 (*generation, found)
             })

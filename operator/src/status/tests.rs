@@ -38,6 +38,8 @@ fn of_queues(partitions: u16, messages: i64) -> Found {
         partitions,
         messages: Some(messages),
         bound: true,
+        consumers: Some(2),
+        ..Found::default()
     }
 }
 
@@ -101,6 +103,7 @@ fn status_of_feed(
 fn lifecycle() -> Lifecycle {
     Lifecycle {
         suspended: Verdict::no(reason::NOT_SUSPENDED, ""),
+        flow: Flow::default(),
     }
 }
 
@@ -114,6 +117,94 @@ fn status_with(
 ) -> StockFeedStatus {
     let (judged, queues) = (source.clone().into(), feed.generations.as_ref());
     status_of(feed, applied, queues, &judged, lifecycle, previous, now)
+}
+
+/// With what the producer says of its connection, and how data flows.
+fn status_flowing(connected: bool, flow: Flow) -> StockFeedStatus {
+    let feed = validated(example());
+    let judged = Judged {
+        link: serde_json::from_value(json!({"connected": connected, "message": "refused"})).unwrap(),
+        ..answering().into()
+    };
+    let generations = feed.generations.as_ref();
+    let lifecycle = Lifecycle { flow, ..lifecycle() };
+    status_of(&feed, &applied(), generations, &judged, &lifecycle, None, at(0))
+}
+
+#[test]
+fn a_producer_without_a_connection_is_not_ready() {
+    let status = status_flowing(false, Flow::default());
+    assert_eq!(
+        truth(&status, ConditionType::ProducerReady),
+        word(("False", "NotConnected"))
+    );
+    assert_eq!(
+        truth(&status, ConditionType::Ready),
+        word(("False", "NotConnected"))
+    );
+    let producer = find(&status, ConditionType::ProducerReady).unwrap();
+    assert!(producer.message.contains("refused"), "{}", producer.message);
+}
+
+#[rstest]
+#[case::for_a_moment(5, None, "True", "Available")]
+#[case::no_consumer(30, None, "False", "NoConsumer")]
+#[case::nothing_is_committed(0, Some(90), "False", "NotProgressing")]
+#[case::a_batch_takes_long(0, Some(20), "True", "Available")]
+fn processors_that_run_are_ready_when_data_flows(
+    #[case] unattended: u64,
+    #[case] stuck: Option<u64>,
+    #[case] expected: &str,
+    #[case] reason: &str,
+) {
+    let flow = Flow {
+        unattended: (unattended > 0).then_some(Duration::from_secs(unattended)),
+        stuck: stuck.map(Duration::from_secs),
+    };
+    let status = status_flowing(true, flow);
+    assert_eq!(
+        truth(&status, ConditionType::ProcessorReady),
+        word((expected, reason))
+    );
+}
+
+#[test]
+fn a_feed_that_goes_on_by_its_last_valid_spec_tells_both() {
+    let stages = status(&applied(), None, at(0));
+    let message = "spec.symbols names AAPL twice; the last valid spec goes on running";
+    let status = over_applied(stages, reason::INVALID_SPEC, message, None, at(0));
+    assert_eq!(
+        truth(&status, ConditionType::Ready),
+        word(("False", "InvalidSpec"))
+    );
+    assert_eq!(
+        truth(&status, ConditionType::Reconciling),
+        word(("False", "Settled"))
+    );
+    assert_eq!(
+        truth(&status, ConditionType::Stalled),
+        word(("True", "InvalidSpec"))
+    );
+    assert_eq!(
+        truth(&status, ConditionType::ProcessorReady),
+        word(("True", "Available"))
+    );
+}
+
+#[test]
+fn a_paused_feed_says_nothing_of_what_is_not_looked_at() {
+    let running = status(&applied(), None, at(0));
+    let paused = of_pause(4, Some(&running), at(10));
+    assert_eq!(truth(&paused, ConditionType::Ready), word(("Unknown", "Paused")));
+    assert_eq!(
+        truth(&paused, ConditionType::Reconciling),
+        word(("False", "Paused"))
+    );
+    assert_eq!(
+        find(&paused, ConditionType::ProcessorReady),
+        find(&running, ConditionType::ProcessorReady)
+    );
+    assert_eq!(of_pause(4, Some(&paused), at(20)), paused);
 }
 
 fn truth(status: &StockFeedStatus, kind: ConditionType) -> (String, String) {
@@ -238,7 +329,10 @@ fn a_suspended_feed_is_as_it_was_asked_to_be() {
     let source = Verdict::unknown(reason::SUSPENDED, "");
     let feed = validated(value);
     let of = |suspended: Verdict| {
-        let lifecycle = Lifecycle { suspended };
+        let lifecycle = Lifecycle {
+            suspended,
+            ..lifecycle()
+        };
         status_with(&feed, &all, &source, &lifecycle, None, at(0))
     };
     let draining = of(Verdict::no(reason::DRAINING, "7 messages"));

@@ -51,6 +51,30 @@ pub async fn set_password(
     execute(connection, statement, "set a role's password").await
 }
 
+/// What the catalogue says of a role's logging in: whether it may, until when, how often at once, and with which verifier. `None` when
+/// the connection's role may not read that, or there is no such role.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn login_state(connection: &mut PgConnection, role: &str) -> Result<Option<String>, Error> {
+    let action = "read how a role logs in";
+    let readable: bool = sqlx::query_scalar("SELECT has_table_privilege('pg_authid', 'SELECT')")
+        .fetch_one(&mut *connection)
+        .await
+        .context(StatementSnafu { action })?;
+    if !readable {
+        return Ok(None);
+    }
+    sqlx::query_scalar(
+        "SELECT concat_ws(' ', rolcanlogin, coalesce(rolvaliduntil < now(), false), rolconnlimit, rolpassword)
+         FROM pg_authid WHERE rolname = $1",
+    )
+    .bind(role)
+    .fetch_optional(connection)
+    .await
+    .context(StatementSnafu { action })
+}
+
 /// Drops both roles and what they were granted in this database.
 pub(crate) async fn drop(connection: &mut PgConnection, feed: &FeedName) -> Result<(), Error> {
     for role in [feed.writer_role(), feed.reader_role()] {

@@ -40,6 +40,7 @@ fn as_wanted(wanted: &Topology) -> Observed {
         arguments: queue.arguments.clone(),
         messages_ready: Some(3),
         messages_unacknowledged: Some(4),
+        consumers: Some(1),
         messages: None,
     };
     let binding = |queue: &QueueSpec| {
@@ -131,6 +132,24 @@ fn a_conflict_names_its_queue_and_reason() {
     let plan = diff(&wanted(), &broker);
     assert_eq!(plan.conflicts[0].reason(), reason::QUEUE_ARGUMENTS_DIFFER);
     assert!(plan.conflicts[0].to_string().contains("markets.tech.ticks.1.0"));
+}
+
+#[test]
+fn an_older_queue_with_other_arguments_is_drained_as_it_is() {
+    let wanted = topology(&[(1, 2), (2, 2)], 1);
+    let mut broker = as_wanted(&wanted);
+    argument(&mut broker).remove("x-queue-type");
+    assert_eq!(diff(&wanted, &broker), Plan::default());
+    assert!(broker.generations(&wanted)[&1].differs && !broker.generations(&wanted)[&2].differs);
+}
+
+#[test]
+fn dead_letters_with_other_arguments_have_their_own_reason() {
+    let mut broker = perfect();
+    let dead = broker.queues.get_mut("markets.tech.dead").unwrap();
+    dead.arguments.remove("x-queue-type");
+    let plan = diff(&wanted(), &broker);
+    assert_eq!(plan.conflicts[0].reason(), reason::DEAD_LETTER_QUEUE_DIFFERS);
 }
 
 #[test]
@@ -235,6 +254,8 @@ fn generations_are_found_by_the_names_of_their_queues() {
         partitions,
         messages,
         bound,
+        consumers: Some(1),
+        differs: false,
     };
     let expected = BTreeMap::from([(1, found(2, Some(14), false)), (3, found(1, Some(7), true))]);
     assert_eq!(broker.generations(&wanted()), expected);
