@@ -16,8 +16,8 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-/// How soon anything must show.
-const SHOWN: Duration = Duration::from_secs(60);
+/// How soon anything must show: a feed that is well is looked at every minute.
+const SHOWN: Duration = Duration::from_secs(90);
 /// The kubelet looks at a `ConfigMap` again within a minute or so.
 const TAKEN_ON: Duration = Duration::from_secs(180);
 

@@ -9,6 +9,7 @@ use crate::{
     dereference::SecretName,
     isolation::{Isolation, Labels, NameServers, NetworkClients, Operator},
     leader::{self, election::InvalidTerms, options::Candidacy},
+    scope::{LabelSelector, Scope},
     telemetry::Format,
 };
 
@@ -41,6 +42,19 @@ pub struct Args {
     /// Namespace to watch; may be given several times. All namespaces when it is not given.
     #[arg(long, env = "STOCKFEED_WATCH_NAMESPACE", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
+
+    /// Labels of the feeds to look after, as in team=quotes,tier in (a,b). All feeds when it is not given. Operators with selectors of
+    /// their own need Leases of their own (--lease-name).
+    #[arg(long, env = "STOCKFEED_LABEL_SELECTOR")]
+    pub label_selector: Option<LabelSelector>,
+
+    /// How often a feed that is as it should be is compared with what is there, within a fifth less.
+    #[arg(long, env = "STOCKFEED_RESYNC_PERIOD", default_value = "60s", value_parser = resync_period)]
+    pub resync_period: Duration,
+
+    /// How many feeds are reconciled at once.
+    #[arg(long, env = "STOCKFEED_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
 
     /// How long a deletion waits for a broker or database that cannot be reached before it leaves things behind.
     #[arg(long, env = "STOCKFEED_ORPHAN_AFTER", default_value = "10m", value_parser = duration)]
@@ -105,8 +119,10 @@ pub struct Args {
 pub struct Settings {
     /// For reconciliations.
     pub defaults: Defaults,
-    /// Namespaces to watch; none means all.
-    pub namespaces: Vec<String>,
+    /// Which feeds to look after.
+    pub scope: Scope,
+    /// How often a feed that is as it should be is looked at.
+    pub resync: Duration,
     /// How to take part in the election; `None` when there is none.
     pub candidacy: Option<Candidacy>,
     /// For the HTTP server.
@@ -129,6 +145,9 @@ impl Args {
             broker_secret,
             database_secret,
             watch_namespace,
+            label_selector,
+            resync_period,
+            concurrency,
             orphan_after,
             network_policies,
             network_clients,
@@ -165,11 +184,25 @@ impl Args {
                     name_servers,
                 }),
             },
-            namespaces,
+            scope: Scope {
+                namespaces,
+                selector: label_selector,
+                concurrency,
+            },
+            resync: resync_period,
             candidacy: election.candidacy()?,
             listen,
             log: (log, log_format),
         })
+    }
+}
+
+/// Shorter ones would ask broker and database without end.
+fn resync_period(text: &str) -> Result<Duration, String> {
+    let period = duration(text).map_err(|error| error.to_string())?;
+    match period >= Duration::from_secs(5) {
+        true => Ok(period),
+        false => Err("it must be at least 5s".to_owned()),
     }
 }
 
@@ -225,7 +258,7 @@ mod tests {
             "--watch-namespace=b,a",
             "--watch-namespace=b",
         ]);
-        assert_eq!(args.settings().unwrap().namespaces, ["a", "b"]);
+        assert_eq!(args.settings().unwrap().scope.namespaces, ["a", "b"]);
     }
 
     #[rstest]

@@ -9,16 +9,31 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait. External trouble that was corrected is seen within it, and healed within 30 s: half of that is left
 /// for pods to start.
 pub const LONGEST: Duration = Duration::from_secs(15);
-/// The wait when nothing is wrong: figures are refreshed, and what others changed outside the cluster is noticed.
-pub const STEADY: Duration = Duration::from_secs(30);
 
 /// Waits of all feeds, by UID.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
     attempts: Mutex<HashMap<String, u32>>,
+    resync: Duration,
 }
 
 impl Backoff {
+    /// Waits of no feeds yet. `resync` is the wait when nothing is wrong: figures are refreshed, and what others changed outside
+    /// the cluster is noticed.
+    #[must_use]
+    pub fn new(resync: Duration) -> Self {
+        Self {
+            attempts: Mutex::default(),
+            resync,
+        }
+    }
+
+    /// The wait of a feed that is as it should be, spread so that many feeds do not come at once.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        self.resync.mul_f64(rand::rng().random_range(0.8..=1.0))
+    }
+
     /// The next wait of a feed that is not as it should be.
     pub fn next(&self, uid: &str) -> Duration {
         let mut attempts = self.lock();
@@ -41,12 +56,6 @@ impl Backoff {
     }
 }
 
-/// The steady wait, spread so that many feeds do not come at once.
-#[must_use]
-pub fn steady() -> Duration {
-    STEADY.mul_f64(rand::rng().random_range(0.8..=1.0))
-}
-
 /// The wait after `attempt` earlier ones. `jitter` is 0.5 to 1.
 fn delay(attempt: u32, jitter: f64) -> Duration {
     let doubled = FIRST.saturating_mul(2_u32.saturating_pow(attempt));
@@ -66,7 +75,7 @@ mod tests {
 
     #[test]
     fn feeds_wait_independently_and_a_reset_starts_anew() {
-        let backoff = Backoff::default();
+        let backoff = Backoff::new(60 * FIRST);
         for _ in 0..10 {
             backoff.next("a");
         }
@@ -74,5 +83,14 @@ mod tests {
         assert!(backoff.next("b") <= FIRST);
         backoff.reset("a");
         assert!(backoff.next("a") <= FIRST);
+    }
+
+    #[test]
+    fn feeds_that_are_well_come_spread_over_a_fifth_of_the_period() {
+        let backoff = Backoff::new(Duration::from_secs(60));
+        let waits: Vec<_> = (0..200).map(|_| backoff.steady()).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= Duration::from_secs(48) && *most <= Duration::from_secs(60));
+        assert!(*most - *least > Duration::from_secs(6), "they are spread");
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use kube::Client;
+use tokio::sync::Semaphore;
 
 use crate::{
     backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
@@ -41,6 +42,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Waits of feeds.
     pub backoff: Backoff,
+    /// How many feeds may still be reconciled at the same time.
+    pub turns: Semaphore,
     /// What `/readyz` says.
     pub readiness: Readiness,
     /// Times of feeds.

@@ -27,21 +27,19 @@ use crate::{
     labels::MANAGED_SELECTOR,
     probe::wait_for_definition,
     reconcile::{Error, reconcile},
+    scope::Scope,
     status::chain,
 };
 
-/// How many feeds are reconciled at once. Each holds a few requests and at most two database connections.
-const CONCURRENCY: u16 = 16;
-
 /// Runs until the token is cancelled: waits for the custom resource, then watches feeds and their children.
-pub async fn run(ctx: Arc<Context>, namespaces: Vec<String>, token: CancellationToken) {
-    if wait_for_definition(&ctx, &namespaces, &token).await {
+pub async fn run(ctx: Arc<Context>, scope: Scope, token: CancellationToken) {
+    if wait_for_definition(&ctx, &scope.namespaces, &token).await {
         ctx.readiness.set_running(true);
-        let controllers: Vec<_> = match namespaces.as_slice() {
-            [] => vec![watch(&ctx, None, &token)],
+        let controllers: Vec<_> = match scope.namespaces.as_slice() {
+            [] => vec![watch(&ctx, &scope, None, &token)],
             some => some
                 .iter()
-                .map(|namespace| watch(&ctx, Some(namespace), &token))
+                .map(|namespace| watch(&ctx, &scope, Some(namespace), &token))
                 .collect(),
         };
         futures::future::join_all(controllers).await;
@@ -52,6 +50,7 @@ pub async fn run(ctx: Arc<Context>, namespaces: Vec<String>, token: Cancellation
 /// Watches one namespace, or all.
 fn watch(
     ctx: &Arc<Context>,
+    scope: &Scope,
     namespace: Option<&String>,
     token: &CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
@@ -59,9 +58,8 @@ fn watch(
     let children = &ctx.children;
     let (feeds, writer) = children.feeds.join();
     let own = || watcher::Config::default().labels(MANAGED_SELECTOR);
-    let feed_changes =
-        objects::<DeserializeGuard<StockFeed>>(client, namespace, writer, watcher::Config::default())
-            .predicate_filter(wakes, PredicateConfig::default());
+    let feed_changes = objects::<DeserializeGuard<StockFeed>>(client, namespace, writer, scope.feeds())
+        .predicate_filter(wakes, PredicateConfig::default());
     let pods = objects(client, namespace, children.pods.join().1, own());
     let controller = Controller::for_stream(feed_changes, feeds)
         .owns_stream(objects(client, namespace, children.deployments.join().1, own()))
@@ -87,7 +85,7 @@ fn watch(
         ))
         // Pods belong to ReplicaSets, so that they wake no feed; what they bring about shows in their Deployment.
         .owns_stream(pods)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .with_config(controller::Config::default().concurrency(scope.concurrency))
         .graceful_shutdown_on(token.clone().cancelled_owned());
     let results = controller.run(reconcile, error_policy, Arc::clone(ctx));
     results.for_each(|result| async {

@@ -48,6 +48,7 @@ pub mod quota;
 pub mod readiness;
 pub mod reconcile;
 pub mod rollout;
+pub mod scope;
 pub mod secrets;
 pub mod server;
 pub mod source;

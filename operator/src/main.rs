@@ -26,6 +26,7 @@ use operator::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -41,7 +42,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let Settings {
         defaults,
-        namespaces,
+        scope,
+        resync,
         candidacy,
         listen,
         log: (filter, format),
@@ -69,7 +71,8 @@ async fn main() -> anyhow::Result<()> {
         leadership: leadership.clone(),
         defaults,
         metrics: Metrics::new(),
-        backoff: Backoff::default(),
+        backoff: Backoff::new(resync),
+        turns: Semaphore::new(scope.concurrency.into()),
         readiness: Readiness::default(),
         memory: Memory::default(),
         drains: Drains::default(),
@@ -84,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
     let serving = tokio::spawn(server::serve(listener, Arc::clone(&ctx), closing.clone()));
     let probing = tokio::spawn(probe::probe(
         Arc::clone(&ctx),
-        namespaces.clone(),
+        scope.namespaces.clone(),
         closing.clone(),
     ));
     info!(version = env!("CARGO_PKG_VERSION"), %listen, "The operator runs");
@@ -92,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
     let ending = end_on_signal()?;
     let work = || {
         ctx.readiness.set_standing_by(false);
-        controller::run(Arc::clone(&ctx), namespaces, ending.clone())
+        controller::run(Arc::clone(&ctx), scope, ending.clone())
     };
     match candidacy {
         None => work().await,

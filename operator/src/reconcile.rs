@@ -18,7 +18,6 @@ use crate::{
         status::{ConditionType, StockFeedStatus, reason},
     },
     apply::{self, Changes, apply},
-    backoff::steady,
     broker,
     build::{Applied, Resources, build},
     cleanup::{self, Progress, cleanup},
@@ -95,6 +94,8 @@ pub(crate) async fn reconcile(
     guard: Arc<DeserializeGuard<StockFeed>>,
     ctx: Arc<Context>,
 ) -> Result<Action, Error> {
+    // Each namespace that is watched has a controller of its own; together they do no more than one.
+    let _turn = ctx.turns.acquire().await;
     let began = Instant::now();
     let result = match &guard.0 {
         // Each of its steps asks whether this operator still leads.
@@ -247,7 +248,11 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     } else {
         ctx.backoff.reset(&uid);
         let soon = unfinished || lifecycle.is_under_way();
-        if soon { REPARTITION_PERIOD } else { steady() }
+        if soon {
+            REPARTITION_PERIOD
+        } else {
+            ctx.backoff.steady()
+        }
     };
     Ok((outcome, Action::requeue(wait)))
 }

@@ -1,5 +1,7 @@
 //! Step 5: writes the status, when it changed.
 
+use std::time::Duration;
+
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -12,11 +14,13 @@ use crate::{
         StockFeed,
         status::{StockFeedStatus, reason},
     },
-    backoff::STEADY,
     context::{Context, Moment},
     labels::MANAGER,
     status::{ours, same_but_figures},
 };
+
+/// Quick figures alone are written at most this often.
+const FIGURES_PERIOD: Duration = Duration::from_secs(30);
 
 /// The API server refused or did not answer.
 #[derive(Debug, Snafu)]
@@ -38,8 +42,7 @@ pub async fn update_status(ctx: &Context, feed: &StockFeed, next: &StockFeedStat
     let uid = feed.uid().unwrap_or_default();
     let figures_only = previous.is_some_and(|previous| same_but_figures(&previous, next));
     let written = ctx.memory.since(&uid, Moment::FiguresWritten);
-    // A little less than the steady wait, which is where the next look comes from.
-    if figures_only && written.is_some_and(|elapsed| elapsed < STEADY.mul_f64(0.75)) {
+    if figures_only && written.is_some_and(|elapsed| elapsed < FIGURES_PERIOD) {
         return Ok(());
     }
     write(ctx, feed, next).await?;
