@@ -95,6 +95,10 @@ pub enum Moment {
     PublishingEnded,
     /// In a deletion: no processor is left.
     ProcessingEnded,
+    /// In a deletion: the broker was first missed.
+    BrokerLost,
+    /// In a deletion: the database was first missed.
+    DatabaseLost,
     /// Old ticks were dropped.
     RetentionRan,
     /// A change of the queues was still under way.

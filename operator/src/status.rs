@@ -8,7 +8,7 @@ use schedule::sentence;
 use strum::IntoEnumIterator as _;
 
 use crate::{
-    api::status::{ConditionType, Quota, StockFeedStatus, reason},
+    api::status::{ConditionType, DeletionEntry, Quota, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
     flow::Flow,
@@ -225,6 +225,7 @@ pub fn status_of(
             .database
             .version
             .or_else(|| previous.and_then(|previous| previous.schema_version)),
+        deletion_plan: Vec::new(),
     }
 }
 
@@ -304,10 +305,11 @@ pub fn of_pause(generation: i64, previous: Option<&StockFeedStatus>, now: Timest
     over_previous([ready, settled(), settled()], generation, previous, now)
 }
 
-/// The status of a feed that is being deleted: what is waited for.
+/// The status of a feed that is being deleted: what is waited for, and what goes and stays.
 #[must_use]
 pub fn of_deletion(
     message: &str,
+    plan: Vec<DeletionEntry>,
     generation: i64,
     previous: Option<&StockFeedStatus>,
     now: Timestamp,
@@ -315,7 +317,10 @@ pub fn of_deletion(
     let ready = Verdict::no(reason::DELETING, message);
     let reconciling = Verdict::yes(reason::DELETING, message);
     let stalled = Verdict::no(reason::SETTLED, "");
-    over_previous([ready, reconciling, stalled], generation, previous, now)
+    StockFeedStatus {
+        deletion_plan: plan,
+        ..over_previous([ready, reconciling, stalled], generation, previous, now)
+    }
 }
 
 /// Whether the data is complete, as far as it is known. It informs, and has no part in Ready: what is lost is lost, and the

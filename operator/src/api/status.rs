@@ -73,6 +73,38 @@ pub struct StockFeedStatus {
     /// The version of the database schema; set once it was migrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i32>,
+
+    /// While the feed is being deleted: what goes, what stays, and why. What is gone is not listed any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletion_plan: Vec<DeletionEntry>,
+}
+
+/// Something that a deletion removes or keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionEntry {
+    /// What it is: Producer, Processors, Exchange, Queues, BrokerUser, Schema, Roles or Objects.
+    pub what: String,
+    /// Its name; of a generation of queues, what all their names have in common.
+    pub name: String,
+    /// Remove: it goes. Keep: it stays. Waiting: it goes or stays when something else is done. Orphan: it is left behind, because
+    /// its server was waited for in vain.
+    pub action: DeletionAction,
+    /// Why.
+    pub why: String,
+}
+
+/// What becomes of something in a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionAction {
+    /// It goes.
+    Remove,
+    /// It stays.
+    Keep,
+    /// It is left behind, because its server was waited for in vain.
+    Orphan,
+    /// It goes or stays when something else is done.
+    Waiting,
 }
 
 /// A generation of queues. Another number of partitions is another generation.
