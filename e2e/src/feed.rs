@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use contract::names::FeedName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -95,6 +95,22 @@ impl Feed {
     pub async fn delete(&self) -> Result<()> {
         self.api
             .delete(self.name.name(), &DeleteParams::default())
+            .await?;
+        Ok(())
+    }
+
+    /// Puts a finalizer of the test's own on it, or takes it off again: so it can be looked at when the operator is done with it.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn set_finalizer(&self, finalizer: Option<&str>) -> Result<()> {
+        let object = self.get().await?;
+        let mut all = object.finalizers().to_vec();
+        all.retain(|one| !one.starts_with("e2e."));
+        all.extend(finalizer.map(str::to_owned));
+        let patch = json!({"metadata": {"finalizers": all, "resourceVersion": object.resource_version()}});
+        self.api
+            .patch(self.name.name(), &PatchParams::default(), &Patch::Merge(patch))
             .await?;
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod forward;
 pub mod history;
 pub mod namespace;
+pub mod operator;
 pub mod process;
 pub mod simulator;
 pub mod ticks;
