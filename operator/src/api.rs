@@ -15,8 +15,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 pub mod status;
+pub mod template;
 
 use status::StockFeedStatus;
+use template::Template;
 
 /// The API group.
 pub const GROUP: &str = "stockfeed.dev";
@@ -127,6 +129,10 @@ pub struct StockFeedSpec {
     /// The PostgreSQL database to use. Omit to use the installation's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Connection>,
+
+    /// What of the workers' pods is other than the operator would make it: where they run, how much they get, labels, the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
 
     /// What happens to the data when the feed is deleted. Retain keeps the database schema with its two roles, and every
     /// queue that still holds messages. Delete removes all of it.

@@ -23,6 +23,7 @@ mod deployments;
 mod disruption;
 mod network;
 mod objects;
+mod template;
 
 /// What workers wait for before it is known which queues there are.
 const NOT_COUNTED: &str = "it is not known yet which queues there are";

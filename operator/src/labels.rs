@@ -93,6 +93,18 @@ pub fn default_deny(feed: &str) -> String {
     format!("{feed}-default-deny")
 }
 
+/// Whether a key of a label or annotation is for the operator's own use.
+#[must_use]
+pub fn is_ours(key: &str) -> bool {
+    key.starts_with("stockfeed.dev/")
+}
+
+/// Whether a label of a pod has a meaning for the operator or for Deployments.
+#[must_use]
+pub fn is_reserved(key: &str) -> bool {
+    is_ours(key) || key == "pod-template-hash" || of_component("", Component::Producer).contains_key(key)
+}
+
 /// Labels of every child of a feed.
 #[must_use]
 pub fn common(feed: &str) -> BTreeMap<String, String> {

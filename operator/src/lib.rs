@@ -47,6 +47,7 @@ pub mod probe;
 pub mod quota;
 pub mod readiness;
 pub mod reconcile;
+pub mod resources;
 pub mod rollout;
 pub mod scope;
 pub mod secrets;

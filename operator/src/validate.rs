@@ -27,10 +27,15 @@ use crate::{
     dereference::{OwnSecret, References},
     generations::Generations,
     isolation::Isolation,
+    labels::Component,
     quota::{Ask, Assessment, NO_PLAN, assess},
     rollout::Rollout,
     token::ApiToken,
 };
+
+pub mod template;
+
+use template::Overrides;
 
 /// The shortest look ahead: clocks that are kept in time differ less.
 const MIN_FUTURE: Duration = Duration::from_secs(1);
@@ -94,6 +99,8 @@ pub struct ValidatedFeed {
     pub quota: Assessment,
     /// Images of the workers.
     pub images: Images,
+    /// What is other in the workers' pods.
+    pub overrides: WorkerOverrides,
     /// The network of the pods; `None`: it is not restricted.
     pub isolation: Option<Isolation>,
     /// The broker, or why there is none.
@@ -108,6 +115,24 @@ pub struct ValidatedFeed {
     pub reader_secret: OwnSecret,
     /// The tokens of the producer's API.
     pub token: ApiToken,
+}
+
+/// What is other in the workers' pods.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerOverrides {
+    producer: Overrides,
+    processor: Overrides,
+}
+
+impl WorkerOverrides {
+    /// What is other in this worker's.
+    #[must_use]
+    pub const fn of(&self, component: Component) -> &Overrides {
+        match component {
+            Component::Producer => &self.producer,
+            Component::Processor => &self.processor,
+        }
+    }
 }
 
 /// Where quotes come from.
@@ -252,6 +277,12 @@ pub enum Error {
     /// Everything would be dropped at once.
     #[snafu(display("spec.storage.retention is shorter than a day"))]
     Retention,
+    /// A worker's pod cannot be made as it is asked for.
+    #[snafu(display("{source}"))]
+    PodTemplate {
+        /// Why.
+        source: template::Error,
+    },
     /// A limit that allows nothing.
     #[snafu(display("{field} is {value}, not at least 1"))]
     Calls {
@@ -322,6 +353,7 @@ pub fn validate(
         api::MarketHours::Extended => MarketHours::Extended,
     };
     let source = source(feed, api_key, sharing)?;
+    let overrides = worker_overrides(spec.template.as_ref())?;
     let quota = assess(&Ask {
         symbols: symbols.len(),
         interval,
@@ -381,7 +413,8 @@ pub fn validate(
         quota,
         symbols,
         former_symbols,
-        images: defaults.images.clone(),
+        images: images(&defaults.images, &overrides),
+        overrides,
         isolation: defaults.isolation.clone(),
         broker,
         database,
@@ -400,6 +433,32 @@ pub fn feed_name(feed: &StockFeed) -> Result<FeedName, Error> {
     let length = name.len();
     ensure!(length <= api::MAX_NAME, NameLengthSnafu { length });
     FeedName::new(feed.namespace().unwrap_or_default(), name).context(NameSnafu)
+}
+
+fn worker_overrides(spec: Option<&api::template::Template>) -> Result<WorkerOverrides, Error> {
+    let of = |component, template: Option<&api::template::PodTemplate>| {
+        template::overrides(component, template).context(PodTemplateSnafu)
+    };
+    Ok(WorkerOverrides {
+        producer: of(Component::Producer, spec.and_then(|spec| spec.producer.as_ref()))?,
+        processor: of(
+            Component::Processor,
+            spec.and_then(|spec| spec.processor.as_ref()),
+        )?,
+    })
+}
+
+/// The installation's images, or those that the feed names.
+fn images(installed: &Images, overrides: &WorkerOverrides) -> Images {
+    let of = |component, installed: &String| {
+        let own = overrides.of(component).image.as_ref();
+        own.unwrap_or(installed).clone()
+    };
+    Images {
+        producer: of(Component::Producer, &installed.producer),
+        processor: of(Component::Processor, &installed.processor),
+        pull_policy: installed.pull_policy.clone(),
+    }
 }
 
 fn symbols(texts: &[String]) -> Result<Vec<Symbol>, Error> {
@@ -493,7 +552,7 @@ fn source(
             )
         }
         (None, Some(http)) => {
-            template(&http.url)?;
+            url_template(&http.url)?;
             (
                 SourceKind::Http(Box::new(http.clone())),
                 time("spec.source.http.delay", &http.delay)?,
@@ -545,7 +604,7 @@ impl ValidatedSource {
     }
 }
 
-fn template(text: &str) -> Result<(), Error> {
+fn url_template(text: &str) -> Result<(), Error> {
     let example = text.replace("{symbols}", "A").replace("{symbol}", "A");
     let url: reqwest::Url = example.parse().map_err(|_| TemplateSnafu.build())?;
     let plain = ["http", "https"].contains(&url.scheme())

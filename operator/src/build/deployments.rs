@@ -1,7 +1,5 @@
 //! The Deployments of the workers.
 
-use std::collections::BTreeMap;
-
 use contract::config::QueueGeneration;
 use k8s_openapi::{
     ByteString,
@@ -10,8 +8,8 @@ use k8s_openapi::{
         core::v1::{
             Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
             EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
-            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-            SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretVolumeSource,
+            SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -22,7 +20,7 @@ use k8s_openapi::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{config, objects};
+use super::{config, objects, template};
 use crate::{
     connection::Data,
     dereference::hex,
@@ -43,8 +41,6 @@ struct Worker {
     strategy: DeploymentStrategy,
     /// How long it may take to finish what it holds.
     grace_seconds: i64,
-    requests: [(&'static str, &'static str); 2],
-    limits: [(&'static str, &'static str); 2],
     environment: Vec<EnvVar>,
     secrets: Vec<Volume>,
     /// How its pods are spread over nodes.
@@ -74,8 +70,6 @@ pub(super) fn producer(
             rolling_update: None,
         },
         grace_seconds: 30,
-        requests: [("cpu", "20m"), ("memory", "32Mi")],
-        limits: [("cpu", "1"), ("memory", "128Mi")],
         environment: Vec::new(),
         secrets: producer_secrets(feed),
         spread: None,
@@ -118,14 +112,12 @@ pub(super) fn processor(
             }),
         },
         grace_seconds: 60,
-        requests: [("cpu", "50m"), ("memory", "64Mi")],
-        limits: [("cpu", "2"), ("memory", "512Mi")],
         environment: vec![instance],
         secrets: vec![
             secret_volume("broker", labels::broker_secret(feed.name.name()), None),
             secret_volume("database", labels::database_secret(feed.name.name()), None),
         ],
-        spread: Some(vec![over_nodes(labels::selector(
+        spread: Some(vec![template::over_nodes(labels::selector(
             feed.name.name(),
             Component::Processor,
         ))]),
@@ -134,21 +126,6 @@ pub(super) fn processor(
         generation: queues.generation,
     };
     deployment(feed, worker)
-}
-
-/// Not all on one node, where that is possible. Pods of an earlier form are on their way out and do not count.
-fn over_nodes(selector: BTreeMap<String, String>) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "kubernetes.io/hostname".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector {
-            match_labels: Some(selector),
-            ..LabelSelector::default()
-        }),
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
-        ..TopologySpreadConstraint::default()
-    }
 }
 
 fn producer_secrets(feed: &ValidatedFeed) -> Vec<Volume> {
@@ -194,25 +171,31 @@ fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
         (labels::CONFIG_HASH.to_owned(), worker.hash.clone()),
         (labels::QUEUE_GENERATION.to_owned(), worker.generation.to_string()),
     ];
+    let component = worker.component;
+    let selector = labels::selector(name, component);
+    let strategy = worker.strategy.clone();
+    let replicas = worker.replicas;
+    let mut pod_template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels.clone()),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(feed, worker, object_name.clone())),
+    };
+    template::apply(feed.overrides.of(component), &selector, &mut pod_template);
     Deployment {
-        metadata: objects::metadata(feed, object_name.clone(), labels.clone()),
+        metadata: objects::metadata(feed, object_name, labels),
         spec: Some(DeploymentSpec {
-            replicas: Some(worker.replicas),
+            replicas: Some(replicas),
             revision_history_limit: Some(3),
             progress_deadline_seconds: Some(300),
             selector: LabelSelector {
-                match_labels: Some(labels::selector(name, worker.component)),
+                match_labels: Some(selector),
                 ..LabelSelector::default()
             },
-            strategy: Some(worker.strategy.clone()),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: Some(annotations.into()),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(feed, worker, object_name)),
-            },
+            strategy: Some(strategy),
+            template: pod_template,
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
@@ -260,11 +243,10 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        resources: Some(ResourceRequirements {
-            requests: Some(quantities(worker.requests)),
-            limits: Some(quantities(worker.limits)),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(template::amounts(
+            feed.overrides.of(worker.component),
+            worker.component,
+        )),
         startup_probe: Some(probe("/health", 1, 60)),
         liveness_probe: Some(probe("/health", 10, 3)),
         readiness_probe: Some(probe("/ready", 3, 2)),
@@ -336,12 +318,6 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
         timeout_seconds: Some(2),
         ..Probe::default()
     }
-}
-
-fn quantities(pairs: [(&str, &str); 2]) -> BTreeMap<String, Quantity> {
-    pairs
-        .map(|(key, value)| (key.to_owned(), Quantity(value.to_owned())))
-        .into()
 }
 
 /// A hash of everything that a worker reads once, when it starts. Passwords of ours have 190 random bits, so their hash
