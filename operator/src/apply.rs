@@ -229,18 +229,20 @@ impl<'a> Applier<'a> {
         Ok(applied)
     }
 
-    /// As [`Self::all`]; and removes what the feed has no longer.
+    /// As [`Self::all`]; and removes what the feed has no longer. Where none is there, they were never made: the installation has just
+    /// decided for them.
     async fn optional<K>(&mut self, objects: Optional<K>, made: bool) -> Result<Optional<K>, Error>
     where
         K: Child,
     {
         let Optional { wanted, unwanted } = objects;
-        for name in &unwanted {
-            let live = self.known::<K>(name).await?;
-            // Somebody else's of that name is none of our business.
-            if live.is_some_and(|live| belongs_to(&live, &self.uid)) {
-                self.remove::<K>(name).await?;
-            }
+        let watched = |name: &str| K::cache(&self.ctx.children)?.get(&self.namespace, name);
+        // The watch suffices: what it does not see has not our label, and is none of our business.
+        let ours = |name: &&String| watched(name).is_some_and(|live| belongs_to(live.as_ref(), &self.uid));
+        let made = made && wanted.iter().any(|object| watched(&object.name_any()).is_some());
+        let leftover: Vec<_> = unwanted.iter().filter(ours).cloned().collect();
+        for name in &leftover {
+            self.remove::<K>(name).await?;
         }
         let wanted = self.all::<K>(wanted, made).await?;
         Ok(Optional { wanted, unwanted })
