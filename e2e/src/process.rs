@@ -148,18 +148,42 @@ async fn remove(cluster: &Cluster, pod: &Pod) -> Result<()> {
     .await
 }
 
+/// Stops a pod's processes where they stand, or lets them go on. Returns whether they could be reached.
+///
+/// # Errors
+/// When there is no program `kill`.
+pub async fn stop(processes: &[Process], stopped: bool) -> Result<bool> {
+    let name = if stopped { "-STOP" } else { "-CONT" };
+    let sent = send(name, processes).await?;
+    if sent {
+        let ids: Vec<_> = processes.iter().map(|process| process.id).collect();
+        say(format!("SIG{} to {ids:?}", &name[1..]));
+    }
+    Ok(sent)
+}
+
+/// Sends a signal. Returns whether all processes could be reached.
+async fn send(name: &str, processes: &[Process]) -> Result<bool> {
+    if processes.is_empty() {
+        return Ok(false);
+    }
+    let ids = processes.iter().map(|process| process.id.to_string());
+    let sent = Command::new("kill")
+        .arg(name)
+        .args(ids)
+        .stderr(Stdio::null())
+        .status()
+        .await
+        .context("failed to run `kill`")?;
+    Ok(sent.success())
+}
+
 async fn signal(processes: &[Process]) -> bool {
     if processes.is_empty() {
         return false;
     }
-    let ids = processes.iter().map(|process| process.id.to_string());
     // Those that ended with their parent make `kill` fail; whether the pod died is seen in its status.
-    let _ = Command::new("kill")
-        .arg("-9")
-        .args(ids)
-        .stderr(Stdio::null())
-        .status()
-        .await;
+    let _ = send("-9", processes).await;
     let lives = |process: &Process| {
         let now = fs::read(format!("/proc/{}/cmdline", process.id)).unwrap_or_default();
         String::from_utf8_lossy(&now).replace('\0', " ").trim_end() == process.command
