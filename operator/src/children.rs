@@ -103,6 +103,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + 'static> Cache<K> {
             .collect()
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.stores().iter().flat_map(Store::state).collect()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -42,7 +42,9 @@ pub struct Context {
     pub metrics: Metrics,
     /// Waits of feeds.
     pub backoff: Backoff,
-    /// How many feeds may still be reconciled at the same time.
+    /// How many feeds may be reconciled at the same time.
+    pub concurrency: usize,
+    /// How many more of them may be.
     pub turns: Semaphore,
     /// What `/readyz` says.
     pub readiness: Readiness,

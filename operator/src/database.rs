@@ -1,6 +1,6 @@
 //! The database's side of a feed: roles, schema and passwords, by crate `schema` over a connection of the administrator.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::names::FeedName;
 use schema::{Progress, roles};
@@ -15,7 +15,7 @@ use sqlx::{
 use crate::{
     api::status::reason,
     connection::{DatabaseConnection, Problem},
-    metrics::Heal,
+    metrics::{Heal, requests::Answer},
     status::{Verdict, chain},
 };
 
@@ -115,6 +115,15 @@ impl Error {
             Self::TooNew { .. } => reason::SCHEMA_TOO_NEW,
         }
     }
+
+    /// As the end of a request.
+    fn answer(&self) -> Answer {
+        match self.reason() {
+            reason::AUTHENTICATION_FAILED | reason::PERMISSION_DENIED => Answer::Refused,
+            reason::DATABASE_NOT_FOUND => Answer::NotFound,
+            _ => Answer::Failed,
+        }
+    }
 }
 
 /// Makes the database's side as wanted, and says how it is. `clean_up` drops ticks that are older than the retention.
@@ -127,7 +136,10 @@ pub async fn reconcile(
         Ok(plan) => plan,
         Err(problem) => return Outcome::unknown(Verdict::of_problem(&problem)),
     };
+    let began = Instant::now();
     let ensured = within(TIMEOUT, ensure(databases, &plan, clean_up)).await;
+    let wrote = |outcome: &Outcome| !outcome.written.is_empty();
+    databases.count(&ensured, wrote, began.elapsed());
     ensured.unwrap_or_else(|error| Outcome::unknown(Verdict::no(error.reason(), chain(&error))))
 }
 
@@ -135,14 +147,17 @@ pub async fn reconcile(
 ///
 /// # Errors
 /// When the database cannot be told.
-pub async fn drop(admin: &DatabaseConnection, feed: &FeedName) -> Result<(), Error> {
-    within(TIMEOUT, async {
+pub async fn drop(databases: &Databases, admin: &DatabaseConnection, feed: &FeedName) -> Result<(), Error> {
+    let began = Instant::now();
+    let dropped = within(TIMEOUT, async {
         let mut connection = connect_admin(admin).await?;
         schema::drop(&mut connection, feed).await.context(SchemaSnafu)?;
         close(connection).await;
         Ok(())
     })
-    .await
+    .await;
+    databases.count(&dropped, |()| true, began.elapsed());
+    dropped
 }
 
 async fn ensure(databases: &Databases, plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {

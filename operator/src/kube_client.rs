@@ -1,6 +1,7 @@
-//! The client of the API server: one that writes nothing unless this operator leads.
+//! The client of the API server: one that writes nothing unless this operator leads, and counts what it does.
 //!
-//! Every request of the operator passes here, so no write can be forgotten. Only the Lease itself has a client without this.
+//! Every request of the operator passes here, so no write can be forgotten. Only the Lease itself has a client without a
+//! fence.
 
 use std::{
     pin::Pin,
@@ -12,40 +13,60 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
+use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
 
-use crate::leader::{Leadership, NotLeading};
+use crate::{
+    leader::{Leadership, NotLeading},
+    metrics::requests::{Access, Answer, Requests, Server, answer_of},
+};
 
 /// A client that writes only while this operator leads.
 ///
 /// # Errors
 /// When the configuration is not usable.
-pub fn fenced(config: Config, leadership: Leadership) -> kube::Result<Client> {
-    let fence = FenceLayer { leadership };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&fence).build())
+pub fn fenced(config: Config, leadership: Leadership, requests: Requests) -> kube::Result<Client> {
+    build(config, Some(leadership), requests)
 }
 
-struct FenceLayer {
-    leadership: Leadership,
+/// A client for the Lease, which a candidate writes too.
+///
+/// # Errors
+/// When the configuration is not usable.
+pub fn for_election(config: Config, requests: Requests) -> kube::Result<Client> {
+    build(config, None, requests)
 }
 
-impl<S> Layer<S> for FenceLayer {
-    type Service = Fence<S>;
+fn build(config: Config, leadership: Option<Leadership>, requests: Requests) -> kube::Result<Client> {
+    let rim = RimLayer { leadership, requests };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&rim).build())
+}
 
-    fn layer(&self, inner: S) -> Fence<S> {
-        Fence {
+struct RimLayer {
+    /// Without, everything passes.
+    leadership: Option<Leadership>,
+    requests: Requests,
+}
+
+impl<S> Layer<S> for RimLayer {
+    type Service = Rim<S>;
+
+    fn layer(&self, inner: S) -> Rim<S> {
+        Rim {
             inner,
             leadership: self.leadership.clone(),
+            requests: self.requests.clone(),
         }
     }
 }
 
-struct Fence<S> {
+struct Rim<S> {
     inner: S,
-    leadership: Leadership,
+    leadership: Option<Leadership>,
+    requests: Requests,
 }
 
-impl<S, B> Service<Request<Body>> for Fence<S>
+impl<S, B> Service<Request<Body>> for Rim<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -60,22 +81,52 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if !reads && !self.leadership.is_held() {
-            return Box::pin(async { Err(NotLeading.into()) });
+        let began = Instant::now();
+        let requests = self.requests.clone();
+        let access = match &self.leadership {
+            None => Access::Lease,
+            Some(_) => access_of(&request),
+        };
+        let fence = self.leadership.clone().filter(|_| access == Access::Write);
+        let held_back = move |requests: &Requests| {
+            let answer = Answer::HeldBack;
+            requests.ended(Server::Kubernetes, access, answer, began.elapsed());
+            NotLeading.into()
+        };
+        if fence.as_ref().is_some_and(|leadership| !leadership.is_held()) {
+            let refused = held_back(&requests);
+            return Box::pin(async { Err(refused) });
         }
-        let answer = self.inner.call(request);
-        if reads {
-            return Box::pin(async { answer.await.map_err(Into::into) });
-        }
-        // It may wait for a connection, or be tried again.
-        let leadership = self.leadership.clone();
+        let sent = self.inner.call(request);
         Box::pin(async move {
-            match leadership.guard(answer).await {
-                Ok(answered) => answered.map_err(Into::into),
-                Err(not_leading) => Err(not_leading.into()),
-            }
+            let answered = match fence {
+                // It may wait for a connection, or be tried again.
+                Some(leadership) => match leadership.guard(sent).await {
+                    Ok(answered) => answered,
+                    Err(NotLeading) => return Err(held_back(&requests)),
+                },
+                None => sent.await,
+            };
+            let answer = answer_of(answered.as_ref().map(Response::status));
+            requests.ended(Server::Kubernetes, access, answer, began.elapsed());
+            answered.map_err(Into::into)
         })
+    }
+}
+
+fn access_of(request: &Request<Body>) -> Access {
+    let watches = || {
+        let mut parameters = request
+            .uri()
+            .query()
+            .into_iter()
+            .flat_map(|query| query.split('&'));
+        parameters.any(|parameter| parameter.starts_with("watch="))
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD if watches() => Access::Watch,
+        Method::GET | Method::HEAD => Access::Read,
+        _ => Access::Write,
     }
 }
 
@@ -111,8 +162,26 @@ mod tests {
                 Ok::<_, Infallible>(response)
             }
         });
-        let fence = FenceLayer { leadership };
-        ClientBuilder::new(server, "default").with_layer(&fence).build()
+        let rim = RimLayer {
+            leadership: Some(leadership),
+            requests: Requests::default(),
+        };
+        ClientBuilder::new(server, "default").with_layer(&rim).build()
+    }
+
+    #[test]
+    fn a_watch_is_neither_a_read_nor_a_write() {
+        let access = |method: Method, uri: &str| {
+            let request = Request::builder().method(method).uri(uri);
+            access_of(&request.body(Body::empty()).unwrap())
+        };
+        assert_eq!(
+            access(Method::GET, "/api/v1/pods?limit=500&watch=true"),
+            Access::Watch
+        );
+        assert_eq!(access(Method::GET, "/api/v1/pods?limit=1"), Access::Read);
+        assert_eq!(access(Method::GET, "/api/v1/pods"), Access::Read);
+        assert_eq!(access(Method::PATCH, "/api/v1/pods/a?force=true"), Access::Write);
     }
 
     #[tokio::test]

@@ -57,21 +57,24 @@ async fn main() -> anyhow::Result<()> {
         Some(candidacy) => Leadership::candidate(candidacy.terms.renew_deadline),
         None => Leadership::alone(),
     };
-    let client = kube_client::fenced(config.clone(), leadership.clone())
+    let metrics = Metrics::new();
+    let requests = &metrics.requests;
+    let client = kube_client::fenced(config.clone(), leadership.clone(), requests.clone())
         .context("failed to make a client of the Kubernetes API server")?;
     let http = http_client::build(None, HTTP_TIMEOUT)?;
     let ctx = Arc::new(Context {
         events: Events::new(client.clone()),
         children: Children::default(),
         secrets: Secrets::new(client.clone()),
-        brokers: Brokers::new(http.clone()),
-        databases: Databases::default(),
+        brokers: Brokers::new(http.clone(), requests.clone()),
+        databases: Databases::new(requests.clone()),
         http,
         client,
         leadership: leadership.clone(),
         defaults,
-        metrics: Metrics::new(),
+        metrics,
         backoff: Backoff::new(resync),
+        concurrency: scope.concurrency.into(),
         turns: Semaphore::new(scope.concurrency.into()),
         readiness: Readiness::default(),
         memory: Memory::default(),
@@ -102,7 +105,7 @@ async fn main() -> anyhow::Result<()> {
         Some(candidacy) => {
             ctx.readiness.set_standing_by(true);
             // This client may write before this operator leads: the Lease is all that it is for.
-            let client = kube::Client::try_from(config)
+            let client = kube_client::for_election(config, ctx.metrics.requests.clone())
                 .context("failed to make a client of the Kubernetes API server")?;
             let elector = Elector::new(client, candidacy, leadership);
             // Who lost the Lease ends with an error, and begins again as a candidate with nothing remembered.

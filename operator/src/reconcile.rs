@@ -192,7 +192,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
         }
     };
     announce::healed(ctx, feed, &resources.broker, &resources.database).await;
-    let judged = source::judge(&ctx.http, &validated, &resources.producer).await;
+    let judged = source::judge(&ctx.http, &ctx.metrics.requests, &validated, &resources.producer).await;
     let decision = decide_queues(ctx, feed, &validated, &resources, fresh);
     let unfinished = decision.as_ref().is_some_and(|decision| decision.unfinished);
     let generations = decision

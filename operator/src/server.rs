@@ -12,7 +12,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::{clock, context::Context};
 
 /// What Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,6 +44,9 @@ async fn ready(State(ctx): State<Arc<Context>>) -> Response {
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> Response {
+    let running = ctx.concurrency.saturating_sub(ctx.turns.available_permits());
+    ctx.metrics
+        .observe(ctx.leadership.is_held(), running, &ctx.children, clock::now());
     match ctx.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

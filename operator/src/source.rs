@@ -11,6 +11,7 @@ use crate::{
     api::status::reason,
     build::WorkloadState,
     labels::Component,
+    metrics::requests::{self, Access, Requests, Server},
     status::{Verdict, chain},
     validate::ValidatedFeed,
 };
@@ -100,7 +101,12 @@ struct Trouble {
 }
 
 /// Whether the source gives quotes.
-pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &WorkloadState) -> Judged {
+pub async fn judge(
+    http: &reqwest::Client,
+    requests: &Requests,
+    feed: &ValidatedFeed,
+    producer: &WorkloadState,
+) -> Judged {
     if let Err(problem) = &feed.source.fingerprint {
         return Verdict::of_problem(problem).into();
     }
@@ -120,7 +126,15 @@ pub async fn judge(http: &reqwest::Client, feed: &ValidatedFeed, producer: &Work
     if pods == 0 {
         return Verdict::unknown(reason::PENDING, "the producer does not run yet").into();
     }
-    match ask(http, feed).await {
+    let answer = |answered: &Result<_, _>| match answered {
+        Ok(_) => requests::Answer::Ok,
+        Err(_) => requests::Answer::Failed,
+    };
+    let asked = ask(http, feed);
+    match requests
+        .timed(Server::Producer, Access::Read, asked, answer)
+        .await
+    {
         Ok(answer) => Judged {
             verdict: verdict(answer.source, answer.quota.as_ref()),
             calls: answer.quota,

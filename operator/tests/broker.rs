@@ -11,7 +11,7 @@ use operator::{
     connection::{BrokerConnection, Data},
     generations::{Found, Generations},
     http_client,
-    metrics::Heal,
+    metrics::{Heal, requests::Requests},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -81,7 +81,7 @@ impl Bench {
             made: 1,
         });
         // A new one each time: what was seen a moment ago is of no use to a test that changes it.
-        broker::reconcile(&Brokers::new(self.http.clone()), plan).await
+        broker::reconcile(&Brokers::new(self.http.clone(), Requests::default()), plan).await
     }
 
     /// Publishes a message and says whether it came to a queue.
@@ -247,7 +247,7 @@ async fn a_generation_is_sealed_counted_and_removed_while_the_next_one_fills() -
 
     // The lowest queue went before the operator died: the highest still says how many there were.
     let connection = BrokerConnection::read("s/broker", &bench.secret)?;
-    let brokers = Brokers::new(bench.http.clone());
+    let brokers = Brokers::new(bench.http.clone(), Requests::default());
     broker::remove(&brokers, &connection, feed, 1, 1).await?;
     let half = bench.reconcile_with(&[(2, 3)], 2).await;
     assert!(half.written.is_empty());
@@ -313,7 +313,7 @@ async fn trouble_has_its_own_reason_and_shows_no_password() -> Result<()> {
 #[tokio::test]
 async fn many_feeds_share_a_look_and_each_sees_what_it_wrote_itself() -> Result<()> {
     let bench = Bench::new().await?;
-    let brokers = Brokers::new(bench.http.clone());
+    let brokers = Brokers::new(bench.http.clone(), Requests::default());
     let connection = BrokerConnection::read("s/broker", &bench.secret)?;
     let broker = brokers.of(&connection)?;
     let exchange = bench.feed.exchange();

@@ -9,7 +9,7 @@ use operator::{
     api::status::reason,
     connection::{Data, DatabaseConnection},
     database::{self, DatabasePlan, Databases, Outcome},
-    metrics::Heal,
+    metrics::{Heal, requests::Requests},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use test_servers::TestDatabase;
@@ -53,7 +53,7 @@ impl Bench {
                 .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
                 .into(),
             feed: FeedName::new("markets", format!("o{unique}"))?,
-            databases: Databases::default(),
+            databases: Databases::new(Requests::default()),
             server,
         })
     }
@@ -165,7 +165,7 @@ async fn dropping_takes_schema_and_roles() -> Result<()> {
     let bench = Bench::new().await?;
     bench.reconcile().await;
     let admin = DatabaseConnection::read("s/database", &bench.secret)?;
-    database::drop(&admin, &bench.feed).await?;
+    database::drop(&bench.databases, &admin, &bench.feed).await?;
     let mut connection = bench.server.connect().await?;
     let left: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM pg_roles WHERE rolname IN ($1, $2)) + (SELECT count(*) FROM pg_namespace WHERE nspname = $3)",
@@ -177,7 +177,7 @@ async fn dropping_takes_schema_and_roles() -> Result<()> {
     .await?;
     assert_eq!(left, 0);
     // A deletion may be tried again.
-    database::drop(&admin, &bench.feed).await?;
+    database::drop(&bench.databases, &admin, &bench.feed).await?;
     Ok(())
 }
 

@@ -19,7 +19,11 @@ use super::{
     snapshot::Snapshot,
     topology::{Binding, Exchange, Permissions, Queue, Topology, User},
 };
-use crate::{connection::BrokerConnection, http_client};
+use crate::{
+    connection::BrokerConnection,
+    http_client,
+    metrics::requests::{Access, Requests, Server, answer_of},
+};
 
 /// How much of the broker's words is shown.
 const MAX_ANSWER: usize = 200;
@@ -31,6 +35,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     connection: BrokerConnection,
+    requests: Requests,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +104,11 @@ impl Client {
     ///
     /// # Errors
     /// When the connection names an authority that is none, or a host that is none.
-    pub fn new(http: &reqwest::Client, connection: &BrokerConnection) -> Result<Self, Error> {
+    pub fn new(
+        http: &reqwest::Client,
+        connection: &BrokerConnection,
+        requests: &Requests,
+    ) -> Result<Self, Error> {
         let http = match &connection.authority {
             Some(authority) => {
                 http_client::build(Some(authority), crate::context::HTTP_TIMEOUT).context(ClientSnafu)?
@@ -121,6 +130,7 @@ impl Client {
             http,
             base,
             connection: connection.clone(),
+            requests: requests.clone(),
         })
     }
 
@@ -337,6 +347,10 @@ impl Client {
         body: Option<Value>,
     ) -> Result<Option<String>, Error> {
         let password = self.connection.password.expose_secret();
+        let access = match method {
+            Method::GET => Access::Read,
+            _ => Access::Write,
+        };
         let mut request = self
             .http
             .request(method, url)
@@ -345,8 +359,12 @@ impl Client {
             request = request.json(&body);
         }
         let without_url = |error: reqwest::Error| error.without_url();
-        let response = request
-            .send()
+        let answer = |answered: &Result<reqwest::Response, _>| {
+            answer_of(answered.as_ref().map(reqwest::Response::status))
+        };
+        let response = self
+            .requests
+            .timed(Server::Broker, access, request.send(), answer)
             .await
             .map_err(without_url)
             .context(RequestSnafu { action })?;

@@ -13,7 +13,7 @@ use super::{
     Client, Error,
     topology::{Binding, Exchange, Observed, Permissions, Queue, Topology, User},
 };
-use crate::{connection::BrokerConnection, status::Verdict};
+use crate::{connection::BrokerConnection, metrics::requests::Requests, status::Verdict};
 
 /// How old a look may be that cost nothing.
 const MIN_AGE: Duration = Duration::from_secs(2);
@@ -25,6 +25,7 @@ const UNUSED: Duration = Duration::from_secs(600);
 /// All brokers that feeds use.
 pub struct Brokers {
     http: reqwest::Client,
+    requests: Requests,
     brokers: Mutex<HashMap<String, (Instant, Arc<Broker>)>>,
 }
 
@@ -63,9 +64,10 @@ pub struct Snapshot {
 impl Brokers {
     /// None is known yet. `http` is used for those that name no certificate authority of their own.
     #[must_use]
-    pub fn new(http: reqwest::Client) -> Self {
+    pub fn new(http: reqwest::Client, requests: Requests) -> Self {
         Self {
             http,
+            requests,
             brokers: Mutex::default(),
         }
     }
@@ -84,7 +86,7 @@ impl Brokers {
             return Ok(Arc::clone(broker));
         }
         let broker = Arc::new(Broker {
-            client: Client::new(&self.http, connection)?,
+            client: Client::new(&self.http, connection, &self.requests)?,
             latest: tokio::sync::Mutex::default(),
             wrote: Mutex::default(),
         });

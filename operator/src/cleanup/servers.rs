@@ -72,7 +72,7 @@ impl Deletion<'_> {
             .context(DereferenceSnafu)?;
         Ok(match found {
             Err(problem) => Step::Stuck(problem.to_string()),
-            Ok(admin) => match database::drop(&admin, &self.name).await {
+            Ok(admin) => match database::drop(&self.ctx.databases, &admin, &self.name).await {
                 Ok(()) => Step::Done,
                 Err(error) => Step::Stuck(chain(&error)),
             },
@@ -122,7 +122,7 @@ impl Deletion<'_> {
     }
 
     async fn count(&self, connection: &BrokerConnection) -> Result<Seen, broker::Error> {
-        let client = broker::Client::new(&self.ctx.http, connection)?;
+        let client = broker::Client::new(&self.ctx.http, connection, &self.ctx.metrics.requests)?;
         let topology = self.topology();
         let found = client.queues(&topology).await?;
         Ok(Seen {
@@ -137,7 +137,7 @@ impl Deletion<'_> {
         processors: usize,
     ) -> Result<Seen, broker::Error> {
         let memory = &self.ctx.memory;
-        let client = broker::Client::new(&self.ctx.http, connection)?;
+        let client = broker::Client::new(&self.ctx.http, connection, &self.ctx.metrics.requests)?;
         let topology = self.topology();
         client.delete_exchange(&topology.exchange).await?;
 

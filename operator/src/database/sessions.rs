@@ -10,7 +10,10 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, connect_admin};
-use crate::connection::DatabaseConnection;
+use crate::{
+    connection::DatabaseConnection,
+    metrics::requests::{self, Access, Answer, Requests},
+};
 
 /// The most sessions of one database.
 const SESSIONS: usize = 8;
@@ -20,8 +23,8 @@ const IDLE: Duration = Duration::from_secs(90);
 const UNUSED: Duration = Duration::from_secs(600);
 
 /// All databases that feeds use.
-#[derive(Default)]
 pub struct Databases {
+    requests: Requests,
     servers: Mutex<HashMap<String, (Instant, Arc<Server>)>>,
 }
 
@@ -40,6 +43,31 @@ pub(super) struct Session {
 }
 
 impl Databases {
+    /// None is known yet.
+    #[must_use]
+    pub fn new(requests: Requests) -> Self {
+        Self {
+            requests,
+            servers: Mutex::default(),
+        }
+    }
+
+    /// Counts a look at a feed's side, or its removal.
+    pub(super) fn count<T>(
+        &self,
+        looked: &Result<T, Error>,
+        wrote: impl FnOnce(&T) -> bool,
+        duration: Duration,
+    ) {
+        let (access, answer) = match looked {
+            Ok(outcome) if wrote(outcome) => (Access::Write, Answer::Ok),
+            Ok(_) => (Access::Read, Answer::Ok),
+            Err(error) => (Access::Read, error.answer()),
+        };
+        self.requests
+            .ended(requests::Server::Database, access, answer, duration);
+    }
+
     /// A session of the administrator, one that is there or a new one.
     pub(super) async fn session(&self, admin: &DatabaseConnection) -> Result<Session, Error> {
         let server = self.server(admin);
