@@ -10,6 +10,7 @@ mod packages;
 mod progress;
 mod python;
 mod rootfs;
+mod scan;
 mod servers;
 mod test;
 mod tools;
@@ -71,6 +72,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Judge the chart and the operator's objects by kubeconform, kube-score and checkov
+    Scan,
     /// Generate the manifests for people without helm from the chart
     Manifests {
         /// Only say whether they are up to date
@@ -105,6 +108,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Images { names } => images::run(workspace, progress, &names),
         Task::Servers => serve(workspace, progress),
         Task::Crds { check } => generated::crds(workspace, progress, check),
+        Task::Scan => scan::run(workspace, progress).map(|found| println!("{found}")),
         Task::Manifests { check } => generated::manifests(workspace, progress, check),
     }
 }

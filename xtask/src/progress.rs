@@ -118,6 +118,17 @@ impl Log {
         String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", name_of(command)))
     }
 
+    /// As [`Self::output`], for a program that ends with another code when it has found something.
+    pub fn output_of_any_status(&self, command: &mut Command) -> Result<String> {
+        let file = self.start(command)?;
+        let output = command
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .output()
+            .with_context(|| format!("failed to start {}", name_of(command)))?;
+        String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", name_of(command)))
+    }
+
     /// The log, opened to append to it: for a process that goes on in the background.
     pub fn open(&self) -> Result<File> {
         OpenOptions::new()

@@ -1,4 +1,4 @@
-//! The Python programs that judge the producer's API, in an environment of their own.
+//! Python programs, each list of them in an environment of its own: those that judge the producer's API, and a scanner.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,16 +10,17 @@ use crate::packages;
 use crate::progress::{Log, Progress};
 use crate::workspace::{Workspace, hash_text};
 
-const REQUIREMENTS: &str = "workers/producer/tests/openapi/requirements.txt";
+/// What judges the producer's API.
+pub const API: &str = "workers/producer/tests/openapi/requirements.txt";
 
 /// What Python must be able to import to make an environment. Debian has it in a package of its own.
 const NEEDED_MODULES: &str = "import venv, ensurepip";
 
-/// Makes the environment unless the cache has it; returns the folder of its programs.
-pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+/// Makes an environment of a file of requirements unless the cache has it; returns the folder of its programs.
+pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &str) -> Result<PathBuf> {
     let python = python(workspace, progress)?;
-    let requirements = workspace.path(REQUIREMENTS);
-    let text = fs::read_to_string(&requirements).with_context(|| format!("failed to read {REQUIREMENTS}"))?;
+    let file = workspace.path(requirements);
+    let text = fs::read_to_string(&file).with_context(|| format!("failed to read {requirements}"))?;
     // An environment is of one version of Python.
     let version = Command::new(&python)
         .arg("--version")
@@ -36,14 +37,14 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
         return Ok(programs);
     }
     progress.step(
-        "Installing the Python programs of the API's tests",
+        &format!("Installing the Python programs of {requirements}"),
         "python",
         |log| {
             // Two runs at once must not make the same thing; the lock ends with the file.
             let lock = File::create(folder.with_extension("lock"))?;
             lock.lock()?;
             if !whole.exists() {
-                make(log, &python, &folder, &requirements)?;
+                make(log, &python, &folder, &file)?;
                 File::create(&whole)?;
             }
             Ok(())

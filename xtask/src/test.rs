@@ -12,7 +12,7 @@ use crate::cluster::{Access, Cluster};
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{generated, python, tools, up};
+use crate::{generated, python, scan, tools, up};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -192,6 +192,9 @@ fn lint_chart(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
             Ok(format!("{} sets of values", CHART_VARIANTS.len()))
         })
     });
+    suite.step("scan of the chart and of children", || {
+        scan::run(workspace, progress)
+    });
 }
 
 fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<Part>) -> Result<String> {
@@ -202,7 +205,7 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
     };
     let component = only != Some(Part::Unit);
     let python = component
-        .then(|| python::ensure(workspace, progress))
+        .then(|| python::environment(workspace, progress, python::API))
         .transpose()?;
     // The servers end with this value, whatever happens to the tests.
     let servers = component

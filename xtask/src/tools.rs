@@ -1,4 +1,4 @@
-//! kubectl, helm and kind: found, or compiled with Go from the versions that `testbed/go.mod` pins.
+//! kubectl, helm, kind and scanners: found, or compiled with Go from the versions that `testbed/go.mod` and `xtask/scan/go.mod` pin.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,19 +10,54 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 use crate::workspace::{Workspace, hash_files};
 
+/// The module of what the cluster needs.
+const TESTBED: &str = "testbed";
+/// The module of what `cargo xtask scan` needs.
+const SCANNERS: &str = "xtask/scan";
+const KUBERNETES: &str = "k8s.io/kubernetes";
 const KIND: &str = "sigs.k8s.io/kind@v0.30.0";
 
 /// Helm, always of the version in `testbed/go.mod`, so that what it generates is the same on every machine.
 pub fn helm(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    compiled(workspace, progress, "helm", "helm.sh/helm/v3/cmd/helm")
+    compiled(workspace, progress, TESTBED, "helm", "helm.sh/helm/v3/cmd/helm")
 }
 
 /// The caller's own kubectl, or else a compiled one.
 pub fn kubectl(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     match workspace.find_program("kubectl") {
         Some(found) => Ok(found),
-        None => compiled(workspace, progress, "kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        None => compiled(
+            workspace,
+            progress,
+            TESTBED,
+            "kubectl",
+            "k8s.io/kubernetes/cmd/kubectl",
+        ),
     }
+}
+
+/// A program that scans manifests.
+pub fn scanner(workspace: &Workspace, progress: &Progress, name: &str, package: &str) -> Result<PathBuf> {
+    compiled(workspace, progress, SCANNERS, name, package)
+}
+
+/// The schemas of the Kubernetes that `testbed/go.mod` names, as its sources hold them.
+pub fn kubernetes_schemas(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    require_go(workspace)?;
+    progress.step(
+        "Looking up the schemas of Kubernetes",
+        "kubernetes-schemas",
+        |log| {
+            let go = |arguments: &[&str]| {
+                let mut go = Command::new("go");
+                go.current_dir(workspace.path(TESTBED)).args(arguments);
+                go
+            };
+            log.run(&mut go(&["mod", "download", KUBERNETES]))?;
+            let folder = log.output(&mut go(&["list", "-m", "-f", "{{.Dir}}", KUBERNETES]))?;
+            Ok(Path::new(folder.trim()).join("api/openapi-spec/swagger.json"))
+        },
+    )
 }
 
 /// The caller's own kind, or else an installed one.
@@ -56,8 +91,15 @@ pub fn require_go(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn compiled(workspace: &Workspace, progress: &Progress, name: &str, package: &str) -> Result<PathBuf> {
-    let version = hash_files(&[workspace.path("testbed/go.sum")])?;
+/// A program of one of our Go modules, whose go.sum says what it is.
+fn compiled(
+    workspace: &Workspace,
+    progress: &Progress,
+    module: &str,
+    name: &str,
+    package: &str,
+) -> Result<PathBuf> {
+    let version = hash_files(&[workspace.path(module).join("go.sum")])?;
     let program = workspace.cache.join("bin").join(format!("{name}-{version}"));
     if program.exists() {
         return Ok(program);
@@ -70,7 +112,7 @@ fn compiled(workspace: &Workspace, progress: &Progress, name: &str, package: &st
             let unfinished = program.with_extension("unfinished");
             log.run(
                 Command::new("go")
-                    .current_dir(workspace.path("testbed"))
+                    .current_dir(workspace.path(module))
                     .env("CGO_ENABLED", "0")
                     .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
                     .args([unfinished.as_os_str(), package.as_ref()]),

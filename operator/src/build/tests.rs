@@ -45,6 +45,31 @@ fn objects_of_the_example() {
     insta::assert_yaml_snapshot!(objects(&validated(example())));
 }
 
+/// `cargo xtask scan` looks at these snapshots too: together they have everything that a feed can ask for.
+#[test]
+fn objects_of_a_feed_with_everything() {
+    let mut value = example();
+    value["metadata"]["name"] = json!("all");
+    value["spec"]["source"] = json!({"http": {
+        "url": "https://quotes.example.com/v1?symbols={symbols}", "symbol": "/s", "price": "/p", "time": "/t",
+        "apiKeySecretRef": {"name": "quotes"}, "apiKeyHeader": "x-api-key",
+    }});
+    value["spec"]["spool"] = json!({"claimName": "spool"});
+    let pod = json!({
+        "image": format!("registry.example.com/worker@sha256:{}", "a".repeat(64)),
+        "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"requests": {"cpu": "500m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "labels": {"team": "data"},
+        "annotations": {"example.com/note": "x"},
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "feeds", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
+        "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        "priorityClassName": "high",
+    });
+    value["spec"]["template"] = json!({"producer": pod, "processor": pod});
+    insta::assert_yaml_snapshot!(objects(&validated(value)));
+}
+
 #[test]
 fn the_same_feed_gives_the_same_objects() {
     assert_eq!(objects(&validated(example())), objects(&validated(example())));
