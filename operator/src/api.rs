@@ -14,9 +14,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub mod replicas;
 pub mod status;
 pub mod template;
 
+pub use replicas::Replicas;
 use status::StockFeedStatus;
 use template::Template;
 
@@ -58,6 +60,11 @@ const SECRET_KEY: &str = r"^[A-Za-z0-9._-]+$";
     shortname = "sf",
     namespaced,
     status = "StockFeedStatus",
+    scale(
+        spec_replicas_path = ".spec.processing.replicas.min",
+        status_replicas_path = ".status.scaling.replicas",
+        label_selector_path = ".status.scaling.selector"
+    ),
     derive = "PartialEq",
     doc = "A market-data feed: quotes of some symbols, polled from a source, sent through RabbitMQ, and kept in PostgreSQL as ticks and candles, each exactly once.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -343,6 +350,7 @@ pub enum Plan {
 /// How ticks become rows and candles.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.replicas.max) || self.replicas.max <= self.partitions").message("replicas.max must be at most partitions: a partition is consumed by one processor at a time"))]
 pub struct Processing {
     /// The number of queues that the symbols are spread over: how many processors can work at once. 1 to 64. May be raised
     /// and lowered while the feed runs: new queues are made, the producer moves to them, processors finish the old ones and go
@@ -388,16 +396,6 @@ pub struct Processing {
     #[schemars(length(max = 20), regex(pattern = DAYS_OR_DURATION))]
     #[x_kube(validation = Rule::new("self.endsWith('d') || duration(self) >= duration('1m')").message("maxAge must be at least 1m"))]
     pub max_age: Option<String>,
-}
-
-/// How many processors run.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replicas {
-    /// Processors that always run. Partitions are spread over them; more processors than partitions are hot spares.
-    #[serde(default = "default_replicas")]
-    #[schemars(range(min = 1, max = 64))]
-    pub min: i32,
 }
 
 /// What is kept, and for how long.
@@ -467,14 +465,6 @@ impl Default for Processing {
     }
 }
 
-impl Default for Replicas {
-    fn default() -> Self {
-        Self {
-            min: default_replicas(),
-        }
-    }
-}
-
 impl Default for Spool {
     fn default() -> Self {
         Self {
@@ -518,10 +508,6 @@ fn default_key() -> String {
 
 fn default_partitions() -> i32 {
     4
-}
-
-fn default_replicas() -> i32 {
-    1
 }
 
 fn default_windows() -> Vec<String> {

@@ -21,12 +21,14 @@ use crate::{
 };
 
 mod client;
+mod counts;
 mod diff;
 pub mod password;
 mod snapshot;
 mod topology;
 
 pub use client::Client;
+pub use counts::Counts;
 pub use diff::{Action, Conflict, Plan, diff};
 pub use snapshot::{Broker, Brokers, Snapshot};
 pub use topology::{Observed, Publishing, Queue, QueueSpec, Topology};
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub dead_letters: Option<i64>,
     /// What there was of each generation of queues before anything was written; `None` when unknown.
     pub found: Option<BTreeMap<u32, Found>>,
+    /// What is counted of each partition's queue, by generation and partition; `None` when unknown.
+    pub counts: Option<BTreeMap<(u32, u16), Counts>>,
     /// When that was asked for.
     pub read_at: Instant,
     /// What was not as declared, and was written.
@@ -195,6 +199,7 @@ async fn ensure(brokers: &Brokers, plan: &BrokerPlan) -> Result<Outcome, Verdict
         backlog: observed.backlog(&plan.topology),
         dead_letters: observed.dead_letters(&plan.topology),
         found: Some(observed.generations(&plan.topology)),
+        counts: observed.counts(&plan.topology),
         read_at: snapshot.read_at,
         written,
     })
@@ -207,6 +212,7 @@ impl Outcome {
             backlog: None,
             dead_letters: None,
             found: None,
+            counts: None,
             read_at: Instant::now(),
             written: Vec::new(),
         }

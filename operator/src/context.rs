@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::{
     backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
     drain::Drains, events::Events, flow::Flows, isolation::Isolation, leader::Leadership, metrics::Metrics,
-    readiness::Readiness, secrets::Secrets,
+    readiness::Readiness, scaling::Scalings, secrets::Secrets,
 };
 
 /// The longest that one request to a broker may take.
@@ -54,6 +54,8 @@ pub struct Context {
     pub drains: Drains,
     /// Whether data flows.
     pub flows: Flows,
+    /// What was seen of the processors' work.
+    pub scalings: Scalings,
 }
 
 /// What the installation decided.

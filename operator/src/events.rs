@@ -47,6 +47,12 @@ pub enum Reason {
     QuotaInsufficient,
     /// An annotation asks that the feed is left as it is.
     Paused,
+    /// There are to be more processors.
+    ScaledOut,
+    /// There are to be fewer processors.
+    ScaledIn,
+    /// A consumer did not work though messages waited: its pod is replaced.
+    ConsumerRestarted,
 }
 
 impl Reason {
@@ -61,12 +67,15 @@ impl Reason {
             | Self::RepartitionStarted
             | Self::RepartitionFinished
             | Self::Drained
-            | Self::Resumed => EventType::Normal,
+            | Self::Resumed
+            | Self::ScaledOut
+            | Self::ScaledIn => EventType::Normal,
             Self::MessagesKept
             | Self::Orphaned
             | Self::InvalidSpec
             | Self::GapDetected
-            | Self::QuotaInsufficient => EventType::Warning,
+            | Self::QuotaInsufficient
+            | Self::ConsumerRestarted => EventType::Warning,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! `broker` and `database` own what lies outside the cluster; `cleanup` takes it away again before a feed is gone.
 //! `generations` decides which queues a feed has while its number of partitions changes; `rollout` and `drain` tell it when
 //! the old ones are done with. `suspension` proves that a suspended feed is at rest; `lifecycle` gives it what was seen.
+//! `scaling` decides how many processors there are.
 //!
 //! Architecture invariant: of the workers' crates this one depends on `contract` and `schema` only, and the data path
 //! never passes through it: feeds go on running while the operator does not.
@@ -49,6 +50,7 @@ pub mod readiness;
 pub mod reconcile;
 pub mod resources;
 pub mod rollout;
+pub mod scaling;
 pub mod scope;
 pub mod secrets;
 pub mod server;

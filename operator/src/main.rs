@@ -20,6 +20,7 @@ use operator::{
     metrics::Metrics,
     probe,
     readiness::Readiness,
+    scaling::Scalings,
     secrets::Secrets,
     server, telemetry,
 };
@@ -79,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
         readiness: Readiness::default(),
         memory: Memory::default(),
         drains: Drains::default(),
+        scalings: Scalings::default(),
         flows: Flows::default(),
     });
 

@@ -30,7 +30,7 @@ use crate::{
     leader::NotLeading,
     lifecycle,
     metrics::Outcome,
-    source,
+    scaling, source,
     status::{self, chain, of_failure, of_pause, over_applied, status_of},
     update_status::{self, is_news, update_status},
     validate::{ValidatedFeed, validate},
@@ -170,6 +170,7 @@ async fn pause(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Err
     }
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
     ctx.flows.forget(&uid(feed));
+    ctx.scalings.forget(&uid(feed));
     Ok((Outcome::Paused, Action::await_change()))
 }
 
@@ -201,6 +202,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
         // While the broker cannot be asked the queues are as they were.
         .or(validated.generations.as_ref());
     let lifecycle = lifecycle::observe(ctx, feed, &validated, &resources);
+    let scaled = scaling::look(ctx, feed, &validated, &resources).await;
     let mut next = status_of(
         &validated,
         &resources,
@@ -210,6 +212,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
         feed.status.as_ref(),
         clock::now(),
     );
+    next.scaling = Some(scaled.status.clone());
     if let Some(message) = &invalid {
         next = over_applied(
             next,
@@ -222,6 +225,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
     announce::changes(ctx, feed, &next).await;
     lifecycle::announce(ctx, feed, &next).await;
+    scaling::act(ctx, feed, &validated, &scaled).await;
     if let Some(decision) = decision.as_ref().filter(|_| fresh == Freshness::Exact) {
         remove_queues(ctx, &validated, &resources, decision).await;
     }
@@ -254,7 +258,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
             ctx.backoff.steady()
         }
     };
-    Ok((outcome, Action::requeue(wait)))
+    Ok((outcome, Action::requeue(scaled.next_look(wait))))
 }
 
 /// How workers have to be looked at: exactly while something changes that cannot be taken back.

@@ -3,7 +3,10 @@
 //! Every pod carries the generation in an annotation. A Deployment's counts leave out pods that are on their way out, and
 //! such a pod may publish until it is gone: pods are looked at themselves.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt as _;
@@ -24,6 +27,33 @@ pub struct Rollout {
     pub settled: bool,
     /// Its living pods, those on their way out included.
     pub pods: usize,
+    /// How many pods the Deployment asks for; `None` when there is no Deployment.
+    pub replicas: Option<u16>,
+    /// Its pods that have an address and are not on their way out, by name.
+    pub addresses: BTreeMap<String, Address>,
+    /// Whether pods are on their way out.
+    pub leaving: bool,
+}
+
+/// Where a pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The pod, and no later one of its name.
+    pub uid: String,
+}
+
+impl Address {
+    /// Of a pod that can be asked: it has an address, and nobody asked it to end.
+    fn of(pod: &Pod) -> Option<(String, Self)> {
+        let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+        let there = pod.metadata.deletion_timestamp.is_none();
+        there.then(|| {
+            let uid = pod.uid().unwrap_or_default();
+            (pod.name_any(), Self { ip, uid })
+        })
+    }
 }
 
 impl Rollout {
@@ -53,6 +83,11 @@ impl Rollout {
             generations: of_template.into_iter().chain(of_pods).collect(),
             settled: deployment.is_none_or(is_settled),
             pods: living.len(),
+            replicas: deployment
+                .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+                .and_then(|replicas| u16::try_from(replicas).ok()),
+            addresses: living.iter().copied().filter_map(Address::of).collect(),
+            leaving: living.iter().any(|pod| pod.metadata.deletion_timestamp.is_some()),
         }
     }
 

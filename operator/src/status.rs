@@ -8,7 +8,7 @@ use schedule::sentence;
 use strum::IntoEnumIterator as _;
 
 use crate::{
-    api::status::{ConditionType, DeletionEntry, Quota, StockFeedStatus, reason},
+    api::status::{ConditionType, DeletionEntry, Quota, Scaling, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
     flow::Flow,
@@ -199,6 +199,8 @@ pub fn status_of(
             .map(|queues| i32::from(queues.partitions))
             .or_else(|| previous.and_then(|previous| previous.partitions)),
         replicas: Some(replicas(&applied.processor)),
+        // Decided beside this.
+        scaling: previous.and_then(|previous| previous.scaling.clone()),
         backlog: applied.broker.backlog,
         watermark: progress.and_then(|progress| progress.watermark).map(time),
         last_tick_time: progress.and_then(|progress| progress.last_tick_time).map(time),
@@ -350,6 +352,7 @@ pub fn same_but_figures(one: &StockFeedStatus, other: &StockFeedStatus) -> bool 
             watermark: None,
             last_tick_time: None,
             quarantined: None,
+            scaling: status.scaling.as_ref().map(Scaling::without_figures),
             quota: status.quota.clone().map(|quota| Quota {
                 used_today: None,
                 exhausted_at: None,
@@ -561,9 +564,9 @@ fn condition(
 }
 
 /// Kubernetes keeps whole seconds; a finer time would differ from what is read back.
-fn whole_seconds(time: Timestamp) -> Time {
+pub(crate) fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -30,6 +30,7 @@ use crate::{
     labels::Component,
     quota::{Ask, Assessment, NO_PLAN, assess},
     rollout::Rollout,
+    scaling::{Limits, limits},
     token::ApiToken,
 };
 
@@ -79,7 +80,9 @@ pub struct ValidatedFeed {
     pub producer: Rollout,
     /// Which generations the processors may consume.
     pub processor: Rollout,
-    /// Processors.
+    /// How many processors there may be.
+    pub limits: Limits,
+    /// How many there are to be until it is decided anew.
     pub replicas: u16,
     /// At least one, no two equal, narrowest first.
     pub windows: Vec<WindowWidth>,
@@ -228,11 +231,11 @@ pub enum Error {
         /// What was asked.
         partitions: i32,
     },
-    /// No processor, or too many.
-    #[snafu(display("spec.processing.replicas.min is {replicas}, not 1 to {MAX_PARTITIONS}"))]
+    /// A number of processors that cannot be.
+    #[snafu(transparent)]
     Replicas {
-        /// What was asked.
-        replicas: i32,
+        /// Why.
+        source: limits::Error,
     },
     /// No candles.
     #[snafu(display("spec.processing.windows names none"))]
@@ -352,6 +355,10 @@ pub fn validate(
         api::MarketHours::Regular => MarketHours::Regular,
         api::MarketHours::Extended => MarketHours::Extended,
     };
+    let partitions = partitions(spec.processing.partitions)?;
+    let limits = Limits::new(&spec.processing.replicas, partitions)?;
+    let last = feed.status.as_ref().and_then(|status| status.scaling.as_ref());
+    let replicas = limits.replicas(last, processor.replicas);
     let source = source(feed, api_key, sharing)?;
     let overrides = worker_overrides(spec.template.as_ref())?;
     let quota = assess(&Ask {
@@ -378,7 +385,7 @@ pub fn validate(
         spool_claim: spec.spool.claim_name.clone(),
         token,
         interval,
-        partitions: partitions(spec.processing.partitions)?,
+        partitions,
         generations: feed
             .status
             .as_ref()
@@ -387,7 +394,8 @@ pub fn validate(
         queues_made: queues_made(feed),
         producer,
         processor,
-        replicas: replicas(spec.processing.replicas.min)?,
+        limits,
+        replicas,
         windows: windows(&spec.processing.windows)?,
         out_of_orderness: time(
             "spec.processing.outOfOrderness",
@@ -510,10 +518,6 @@ fn retention(text: Option<&str>) -> Result<Option<Duration>, Error> {
 
 fn partitions(partitions: i32) -> Result<u16, Error> {
     in_range(partitions).ok_or_else(|| PartitionsSnafu { partitions }.build())
-}
-
-fn replicas(replicas: i32) -> Result<u16, Error> {
-    in_range(replicas).ok_or_else(|| ReplicasSnafu { replicas }.build())
 }
 
 fn in_range(number: i32) -> Option<u16> {

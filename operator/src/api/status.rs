@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr};
 
+mod scaling;
+
+pub use scaling::Scaling;
+
 /// What is true of a feed.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +36,10 @@ pub struct StockFeedStatus {
     /// Processors: ready/wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<String>,
+
+    /// How many processors there are to be, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
 
     /// Messages in the feed's queues, those on their way to a processor included.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -84,7 +84,8 @@ impl Columns for Named<Exchange> {
 }
 
 impl Columns for Queue {
-    const COLUMNS: &str = "name,durable,arguments,messages,messages_ready,messages_unacknowledged,consumers";
+    const COLUMNS: &str = "name,durable,arguments,messages,messages_ready,messages_unacknowledged,consumers,\
+        message_stats.publish,single_active_consumer_tag";
 }
 
 impl Columns for FromExchange {

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::counts::MessageStats;
 use crate::generations::{Found, Generations, is_number};
 
 /// A message that was delivered this often without an answer is put aside: something in it kills its consumers.
@@ -106,6 +107,12 @@ pub struct Queue {
     /// Consumers that are attached.
     #[serde(default)]
     pub consumers: Option<i64>,
+    /// Messages that ever came in.
+    #[serde(default)]
+    pub message_stats: Option<MessageStats>,
+    /// The consumer that is given the messages.
+    #[serde(default)]
+    pub single_active_consumer_tag: Option<String>,
 }
 
 /// A binding, as the management API tells it.

@@ -44,6 +44,7 @@ pub(super) async fn release(ctx: &Context, feed: &StockFeed) -> Result<(), Error
     let uid = feed.uid().unwrap_or_default();
     ctx.memory.forget(&uid);
     ctx.drains.forget(&uid);
+    ctx.scalings.forget(&uid);
     ctx.backoff.reset(&uid);
     Ok(())
 }

@@ -17,7 +17,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_780_000_000 + second).unwrap()
 }
 
-fn deployment(wanted: i32, available: i32) -> WorkloadState {
+pub(crate) fn deployment(wanted: i32, available: i32) -> WorkloadState {
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"generation": 1},
         "spec": {"replicas": wanted, "selector": {}, "template": {}},
@@ -43,7 +43,7 @@ fn of_queues(partitions: u16, messages: i64) -> Found {
     }
 }
 
-fn applied() -> Resources<Applied> {
+pub(crate) fn applied() -> Resources<Applied> {
     Resources {
         service_accounts: Vec::new(),
         secrets: Vec::new(),
@@ -59,6 +59,7 @@ fn applied() -> Resources<Applied> {
             backlog: Some(7),
             dead_letters: Some(0),
             found: Some(BTreeMap::from([(1, of_queues(2, 7))])),
+            counts: None,
             read_at: Instant::now(),
             written: Vec::new(),
         },

@@ -31,6 +31,29 @@ pub struct Shares {
     pub backpressured: f64,
 }
 
+/// Seconds that were spent in each phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Nothing to do.
+    pub idle_seconds: f64,
+    /// At work.
+    pub busy_seconds: f64,
+    /// Held up by the database.
+    pub backpressured_seconds: f64,
+}
+
+impl Totals {
+    /// What was spent since an earlier time.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            idle_seconds: self.idle_seconds - earlier.idle_seconds,
+            busy_seconds: self.busy_seconds - earlier.busy_seconds,
+            backpressured_seconds: self.backpressured_seconds - earlier.backpressured_seconds,
+        }
+    }
+}
+
 /// The time a task has spent in each phase.
 #[derive(Clone, Debug)]
 pub struct Activity(Arc<Mutex<Spent>>);
@@ -80,6 +103,21 @@ impl Activity {
         }
     }
 
+    /// All the time since the beginning, up to now: what differences over any time can be made of.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut spent = self.lock();
+        spent.settle();
+        let [idle_seconds, busy_seconds, backpressured_seconds] =
+            [Phase::Idle, Phase::Busy, Phase::Backpressured]
+                .map(|phase| spent.totals[phase as usize].as_secs_f64());
+        Totals {
+            idle_seconds,
+            busy_seconds,
+            backpressured_seconds,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Spent> {
         // A panic elsewhere leaves plain numbers behind, not a broken invariant.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,5 +148,19 @@ mod tests {
         assert!(shares.busy > 0.1 && shares.backpressured > 0.1, "{shares:?}");
         std::thread::sleep(Duration::from_millis(5));
         assert!(activity.sample().backpressured > 0.99);
+    }
+
+    #[test]
+    fn totals_go_on_whatever_is_sampled() {
+        let activity = Activity::default();
+        activity.enter(Phase::Busy);
+        std::thread::sleep(Duration::from_millis(20));
+        let before = activity.totals();
+        let _sampled = activity.sample();
+        std::thread::sleep(Duration::from_millis(10));
+        let after = activity.totals().since(before);
+        assert!(before.busy_seconds >= 0.02, "{before:?}");
+        assert!(after.busy_seconds >= 0.01, "{after:?}");
+        assert!(after.backpressured_seconds.abs() < f64::EPSILON, "{after:?}");
     }
 }

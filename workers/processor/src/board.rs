@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    activity::{Activity, Shares},
+    activity::{self, Activity, Shares},
     batch::{Batch, Change},
     committer::seconds_between,
     metrics::Metrics,
@@ -79,10 +79,14 @@ pub struct Partition {
     pub totals: Totals,
     /// What its time was spent on, in the last five seconds.
     pub time: Shares,
+    /// What its time was spent on since it was claimed, up to the moment of the question.
+    pub spent: activity::Totals,
     #[serde(skip)]
     id: PartitionId,
     #[serde(skip)]
     activity: Activity,
+    #[serde(skip)]
+    at_claim: activity::Totals,
 }
 
 /// What is committed of a publisher's messages.
@@ -159,7 +163,11 @@ impl Board {
     /// A copy of the state.
     #[must_use]
     pub fn snapshot(&self) -> State {
-        self.lock().clone()
+        let mut state = self.lock().clone();
+        for partition in state.partitions.values_mut() {
+            partition.spent = partition.activity.totals().since(partition.at_claim);
+        }
+        state
     }
 
     /// Whether everything that work needs is there, or what is missing.
@@ -236,7 +244,9 @@ impl Board {
             prefetch: 0,
             totals: Totals::default(),
             time: Shares::default(),
+            spent: activity::Totals::default(),
             id,
+            at_claim: activity.totals(),
             activity,
         };
         partition.note(publishers);

@@ -42,6 +42,8 @@ fn as_wanted(wanted: &Topology) -> Observed {
         messages_unacknowledged: Some(4),
         consumers: Some(1),
         messages: None,
+        message_stats: None,
+        single_active_consumer_tag: None,
     };
     let binding = |queue: &QueueSpec| {
         queue.binding.as_ref().map(|key| Binding {
