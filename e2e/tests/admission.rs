@@ -111,6 +111,36 @@ fn cases() -> Vec<Case> {
             Some(json!("Forget")),
             &["spec.deletionPolicy", "Retain"],
         ),
+        (
+            "/spec/template",
+            Some(json!({"processor": {"labels": {"app.kubernetes.io/name": "x"}}})),
+            &["spec.template.processor.labels", "cannot be changed"],
+        ),
+        (
+            "/spec/template",
+            Some(json!({"producer": {"annotations": {"stockfeed.dev/config-hash": "x"}}})),
+            &["spec.template.producer.annotations", "stockfeed.dev/"],
+        ),
+        (
+            "/spec/template",
+            Some(json!({"producer": {"image": "stockfeed/producer@sha256:abc"}})),
+            &["spec.template.producer.image"],
+        ),
+        (
+            "/spec/template",
+            Some(json!({"processor": {"tolerations": [{"value": "x"}]}})),
+            &["spec.template.processor.tolerations[0]", "Exists"],
+        ),
+        (
+            "/spec/template",
+            Some(json!({"processor": {"resources": {"limits": {"memory": "1GB"}}}})),
+            &["spec.template.processor.resources.limits.memory"],
+        ),
+        (
+            "/spec/template",
+            Some(json!({"processor": {"hostNetwork": true}})),
+            &["spec.template.processor.hostNetwork"],
+        ),
         ("/spec/simbols", Some(json!(["AAPL"])), &["spec.simbols"]),
         ("/metadata/name", Some(json!("a.b")), &["metadata.name"]),
         (
@@ -155,6 +185,10 @@ async fn a_wrong_feed_is_refused_with_a_message_that_names_the_field() -> Result
             ("/spec/processing/partitions", json!(3)),
             ("/spec/processing/maxAge", json!("7d")),
             ("/spec/processing/maxAge", json!("36h")),
+            (
+                "/spec/template",
+                json!({"producer": {"labels": {"team": "data"}}}),
+            ),
         ] {
             let mut changed = right.clone();
             set(&mut changed, pointer, Some(value));
