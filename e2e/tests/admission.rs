@@ -76,6 +76,29 @@ fn cases() -> Vec<Case> {
             &["spec.processing.partitions"],
         ),
         (
+            "/spec/processing/replicas",
+            Some(json!({"min": 3, "max": 2})),
+            &[
+                "spec.processing.replicas",
+                "replicas.min must be at most replicas.max",
+            ],
+        ),
+        (
+            "/spec/processing/replicas",
+            Some(json!({"max": 3})),
+            &["spec.processing", "replicas.max must be at most partitions"],
+        ),
+        (
+            "/spec/processing/replicas",
+            Some(json!({"scaleDownStabilizationSeconds": 4})),
+            &["spec.processing.replicas.scaleDownStabilizationSeconds"],
+        ),
+        (
+            "/spec/processing/replicas",
+            Some(json!({"targetCatchUpSeconds": 0})),
+            &["spec.processing.replicas.targetCatchUpSeconds"],
+        ),
+        (
             "/spec/processing/allowedLateness",
             Some(json!("-1h")),
             &["spec.processing.allowedLateness"],

@@ -21,11 +21,13 @@ pub mod history;
 pub mod limits;
 pub mod processors;
 pub mod run;
+mod stage;
 pub mod stall;
 
 pub use history::{Calm, History, Load, Measured};
 pub use limits::Limits;
 pub use run::{Scalings, act, look};
+pub use stage::while_it_scales;
 
 /// What waits for less time than this is on its way: processors keep up.
 const KEEPS_UP: f64 = 5.0;

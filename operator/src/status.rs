@@ -15,6 +15,7 @@ use crate::{
     generations::{self, Generations},
     labels::Component,
     lifecycle::Lifecycle,
+    scaling,
     source::Judged,
     validate::ValidatedFeed,
 };
@@ -136,10 +137,9 @@ pub fn status_of(
     let broker = applied.broker.verdict.clone();
     let schema = applied.database.verdict.clone();
     let producer = linked(of_workload(&applied.producer, Component::Producer), judged);
-    let processor = flowing(
-        of_workload(&applied.processor, Component::Processor),
-        lifecycle.flow,
-    );
+    let runs = of_workload(&applied.processor, Component::Processor);
+    let runs = scaling::while_it_scales(runs, &applied.processor, feed, previous);
+    let processor = flowing(runs, lifecycle.flow);
     let quota = match feed.quota.sufficient {
         true => Verdict::yes(reason::WITHIN_PLAN, &feed.quota.message),
         false => Verdict::no(reason::PLAN_EXCEEDED, &feed.quota.message),

@@ -7,7 +7,7 @@ use contract::{config::QueueGeneration, names::FeedName};
 use k8s_openapi::ByteString;
 use operator::{
     api::status::reason,
-    broker::{self, BrokerPlan, Brokers, COUNT_LAG, Outcome, Publishing, Topology, password},
+    broker::{self, BrokerPlan, Brokers, COUNT_LAG, Counts, Outcome, Publishing, Topology, password},
     connection::{BrokerConnection, Data},
     generations::{Found, Generations},
     http_client,
@@ -194,6 +194,35 @@ async fn a_queue_with_other_arguments_is_reported_and_keeps_its_messages() -> Re
         }
     });
     counted.await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_came_into_each_queue_is_counted() -> Result<()> {
+    let bench = Bench::new().await?;
+    bench.reconcile().await;
+    for key in ["1-0.AAPL", "1-0.MSFT", "1-1.GOOG"] {
+        assert!(bench.publish(key).await?);
+    }
+    let counted = |messages| {
+        Some(Counts {
+            messages,
+            published: Some(messages),
+            consumer: None,
+        })
+    };
+    let mut last = None;
+    let all = tokio::time::timeout(COUNT_LAG * 2, async {
+        loop {
+            last = bench.reconcile().await.counts;
+            let of = |partition| last.as_ref().and_then(|all| all.get(&(1, partition)).cloned());
+            if (of(0), of(1)) == (counted(2), counted(1)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    all.await.map_err(|_| anyhow::anyhow!("{last:?}"))?;
     Ok(())
 }
 
