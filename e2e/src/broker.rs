@@ -57,6 +57,23 @@ pub struct Queue {
     /// Messages in it, unacknowledged ones included. Absent for a moment after the queue was made.
     #[serde(default)]
     pub messages: u64,
+    /// Absent until something happened in it.
+    #[serde(default)]
+    message_stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Stats {
+    #[serde(default)]
+    redeliver: u64,
+}
+
+impl Queue {
+    /// Messages that were delivered again, since the queue was made.
+    #[must_use]
+    pub fn redelivered(&self) -> u64 {
+        self.message_stats.redeliver
+    }
 }
 
 impl Broker {

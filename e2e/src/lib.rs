@@ -6,6 +6,7 @@
 //!
 //! Nothing here sleeps for a fixed time: [`wait::until`] asks until the answer is right or time is up.
 
+pub mod amqp;
 pub mod broker;
 pub mod cluster;
 pub mod database;
@@ -17,6 +18,7 @@ pub mod operator;
 pub mod process;
 pub mod simulator;
 pub mod ticks;
+pub mod timeline;
 pub mod wait;
 pub mod workload;
 

@@ -211,7 +211,9 @@ fn need(facts: &Facts<'_>) -> Need {
         // However busy they are: batches grow when more comes, and then a processor does more than it was seen to do.
         return Need::Of(to_keep_up.min(u32::from(facts.current)));
     }
-    Need::Of(to_keep_up.max(processors((load.arrival + in_time) / able)))
+    // None is taken away before what waits is worked off.
+    let to_catch_up = processors((load.arrival + in_time) / able).max(facts.current.into());
+    Need::Of(to_keep_up.max(to_catch_up))
 }
 
 #[expect(

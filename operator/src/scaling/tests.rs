@@ -110,6 +110,8 @@ const RESTLESS: Calm = Calm {
 // 300 a second arrive: three would be at work all the time, and fall behind with the next unevenness.
 #[case::more_arrive(2, measured(5_000, 300.0, 200.0, Some(100.0), 1.0), (4, Reason::CatchingUp))]
 #[case::at_the_most(8, measured(100_000, 900.0, 800.0, Some(100.0), 1.0), (8, Reason::AtMaximum))]
+// Three would do in time, once what waits is worked off.
+#[case::not_before_it_has_caught_up(4, measured(9_000, 40.0, 400.0, Some(100.0), 1.0), (4, Reason::Steady))]
 #[case::fewer_would_do(4, measured(10, 50.0, 50.0, Some(100.0), 0.12), (4, Reason::Stabilizing))]
 #[case::just_begun(1, measured(5_000, 100.0, 0.0, None, 0.0), (1, Reason::Measuring))]
 #[case::the_database_is_stuck(1, measured(5_000, 100.0, 0.0, Some(100.0), 1.0), (1, Reason::NothingCommitted))]
