@@ -7,6 +7,7 @@ mod down;
 mod generated;
 mod images;
 mod packages;
+mod picture;
 mod progress;
 mod python;
 mod rootfs;
@@ -74,6 +75,8 @@ enum Task {
     },
     /// Judge the chart and the operator's objects by kubeconform, kube-score and checkov
     Scan,
+    /// Draw docs/pictures/autoscaling.svg from what the last end-to-end test of autoscaling recorded
+    Picture,
     /// Generate the manifests for people without helm from the chart
     Manifests {
         /// Only say whether they are up to date
@@ -109,6 +112,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Servers => serve(workspace, progress),
         Task::Crds { check } => generated::crds(workspace, progress, check),
         Task::Scan => scan::run(workspace, progress).map(|found| println!("{found}")),
+        Task::Picture => picture::run(workspace),
         Task::Manifests { check } => generated::manifests(workspace, progress, check),
     }
 }
