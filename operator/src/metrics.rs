@@ -84,6 +84,22 @@ pub enum ObjectKind {
     PodDisruptionBudget,
 }
 
+/// What happens to a feed's processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ProcessorChange {
+    /// There are to be more.
+    Out,
+    /// There are to be fewer.
+    In,
+    /// One whose consumer is stuck is replaced.
+    Restart,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    change: ProcessorChange,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: State,
@@ -111,6 +127,7 @@ pub struct Metrics {
     reconciliations: Family<OutcomeLabels, Counter>,
     durations: Histogram,
     heals: Family<HealLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
     /// Requests to other programs.
     pub requests: Requests,
     leader: Gauge,
@@ -143,6 +160,12 @@ impl Metrics {
             "heals",
             "Things that were not as declared after they had been, and were written again",
             heals.clone(),
+        );
+        let changes = Family::default();
+        registry.register(
+            "processor_changes",
+            "Changes of the number of processors by autoscaling, and replacements of those whose consumer was stuck",
+            changes.clone(),
         );
         let requests = Requests::default();
         requests.register(&mut registry);
@@ -180,6 +203,7 @@ impl Metrics {
             reconciliations,
             durations,
             heals,
+            changes,
             requests,
             leader,
             running,
@@ -250,6 +274,11 @@ impl Metrics {
         self.heals.get_or_create(&HealLabels { kind }).inc();
     }
 
+    /// Counts what happens to a feed's processors.
+    pub fn processors_changed(&self, change: ProcessorChange) {
+        self.changes.get_or_create(&ChangeLabels { change }).inc();
+    }
+
     /// All metrics as Prometheus reads them.
     ///
     /// # Errors
@@ -299,6 +328,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.reconciled(Outcome::Ready, Duration::from_millis(20));
         metrics.healed(Heal::Queue);
+        metrics.processors_changed(ProcessorChange::Out);
         let took = Duration::from_millis(3);
         metrics
             .requests
@@ -326,6 +356,7 @@ mod tests {
             "reconciliations_total{outcome=\"Ready\"} 1",
             "reconcile_duration_seconds_count 1",
             "heals_total{kind=\"Queue\"} 1",
+            "processor_changes_total{change=\"Out\"} 1",
             "requests_total{server=\"Broker\",access=\"Read\",answer=\"Ok\"} 1",
             "requests_total{server=\"Kubernetes\",access=\"Write\",answer=\"HeldBack\"} 1",
             "request_duration_seconds_count{server=\"Broker\"} 1",

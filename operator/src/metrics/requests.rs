@@ -24,6 +24,8 @@ pub enum Server {
     Database,
     /// The API of a producer.
     Producer,
+    /// The API of a processor.
+    Processor,
 }
 
 /// What is asked for.

@@ -43,6 +43,8 @@ pub struct Measured {
     pub backlog: u64,
     /// Rates; `None` until they are known.
     pub load: Option<Load>,
+    /// Whether there are such partitions.
+    pub suspect: bool,
     /// A consumer that does not work though messages wait for it.
     pub stall: Option<Stall>,
 }
@@ -110,6 +112,7 @@ impl History {
         Some(Measured {
             backlog,
             load,
+            suspect: !stalled.suspects.is_empty(),
             stall: stalled.stall,
         })
     }

@@ -8,7 +8,10 @@ use reqwest::header::CONNECTION;
 use serde::Deserialize;
 use tracing::debug;
 
-use crate::rollout::Address;
+use crate::{
+    metrics::requests::{self, Access, Requests, Server},
+    rollout::Address,
+};
 
 /// A processor answers from memory.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,12 +88,19 @@ impl Spent {
 /// What each pod answers; `None`: it does not.
 pub async fn ask(
     http: &reqwest::Client,
+    requests: &Requests,
     feed: &str,
     pods: &BTreeMap<String, Address>,
     port: u16,
 ) -> BTreeMap<String, Option<Answer>> {
     let asking = pods.iter().map(async |(pod, address)| {
-        let answer = state(http, SocketAddr::new(address.ip, port)).await;
+        let asked = state(http, SocketAddr::new(address.ip, port));
+        let answer = requests
+            .timed(Server::Processor, Access::Read, asked, |answer| match answer {
+                Ok(_) => requests::Answer::Ok,
+                Err(_) => requests::Answer::Failed,
+            })
+            .await;
         let answer = answer.inspect_err(|error| debug!(pod, error = %error, "A processor does not answer"));
         // An address may be another pod's by now.
         let own = answer
@@ -170,12 +180,13 @@ mod tests {
             ("tech-processor-3".to_owned(), at("127.0.0.9")),
         ]);
         let http = http_client::build(None, TIMEOUT).unwrap();
-        let answered = ask(&http, "markets/tech", &pods, port).await;
+        let requests = Requests::default();
+        let answered = ask(&http, &requests, "markets/tech", &pods, port).await;
         let said = |pod: &str| answered[pod].is_some();
         assert!(said("tech-processor-1"), "the pod itself");
         assert!(!said("tech-processor-2"), "another pod has the address now");
         assert!(!said("tech-processor-3"), "nobody listens");
-        let of_other = ask(&http, "markets/other", &pods, port).await;
+        let of_other = ask(&http, &requests, "markets/other", &pods, port).await;
         assert!(of_other.values().all(Option::is_none), "another feed's");
         serving.abort();
     }

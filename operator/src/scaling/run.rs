@@ -32,11 +32,12 @@ use crate::{
     events,
     generations::Generations,
     labels::{self, Component},
+    metrics::ProcessorChange,
     status::{chain, whole_seconds},
     validate::ValidatedFeed,
 };
 
-/// How soon a feed is looked at again while its processors have work, or are more than the least.
+/// How soon a feed is looked at again while its processors have work, are more than the least, or one may be stuck.
 const PERIOD: Duration = Duration::from_secs(10);
 /// How soon after a decision that changes the number.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -98,7 +99,8 @@ pub async fn look(
         true => {
             let feed = validated.name.to_string();
             let port = Component::Processor.port();
-            processors::ask(&ctx.http, &feed, &validated.processor.addresses, port).await
+            let requests = &ctx.metrics.requests;
+            processors::ask(&ctx.http, requests, &feed, &validated.processor.addresses, port).await
         }
         false => BTreeMap::new(),
     };
@@ -199,10 +201,11 @@ fn judge(history: &mut History, about: &About<'_>, seen: Seen) -> Scaled {
     let at_rest = status.backlog == Some(0)
         && status.arrival_per_second == Some(0.0)
         && status.wanted == i32::from(limits.min);
-    let again = match (autoscaled, from) {
-        (_, Some(_)) => Some(AT_ONCE),
-        (true, None) if !at_rest => Some(PERIOD),
-        _ => None,
+    let suspect = measured.as_ref().is_some_and(|measured| measured.suspect);
+    let again = match from {
+        Some(_) => Some(AT_ONCE),
+        None if suspect || autoscaled && !at_rest => Some(PERIOD),
+        None => None,
     };
     Scaled {
         status,
@@ -320,10 +323,11 @@ impl About<'_> {
 pub async fn act(ctx: &Context, feed: &StockFeed, validated: &ValidatedFeed, scaled: &Scaled) {
     let Scaling { wanted, message, .. } = &scaled.status;
     if let Some(from) = scaled.from {
-        let reason = match i32::from(from) < *wanted {
-            true => events::Reason::ScaledOut,
-            false => events::Reason::ScaledIn,
+        let (reason, change) = match i32::from(from) < *wanted {
+            true => (events::Reason::ScaledOut, ProcessorChange::Out),
+            false => (events::Reason::ScaledIn, ProcessorChange::In),
         };
+        ctx.metrics.processors_changed(change);
         let note = format!("from {from} to {wanted} processors: {message}");
         info!(detail = note, "The number of processors changes");
         ctx.events.publish(feed, reason, &note).await;
@@ -348,6 +352,7 @@ async fn restart(ctx: &Context, feed: &StockFeed, validated: &ValidatedFeed, sta
     };
     match pods.delete(&stall.pod, &this_one).await {
         Ok(_) => {
+            ctx.metrics.processors_changed(ProcessorChange::Restart);
             let note = format!("{}: the pod is replaced", describe(stall));
             warn!(detail = note, "A consumer is stuck");
             ctx.events

@@ -65,7 +65,7 @@ fn measured(backlog: u64, arrival: f64, committed: f64, able: Option<f64>, busy:
             per_replica: able,
             busy,
         }),
-        stall: None,
+        ..Measured::default()
     }
 }
 

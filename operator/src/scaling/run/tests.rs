@@ -162,6 +162,11 @@ fn a_fixed_number_stays_and_a_stalled_consumer_is_restarted() {
     for second in (30..=180).step_by(30) {
         let idle = f64::from(u32::try_from(second).unwrap());
         let scaled = story.look(second, 5, &[("a", &[(0, CLAIMED, 7, idle, 0.0)])]);
+        assert_eq!(
+            scaled.again,
+            (second > 30).then_some(PERIOD),
+            "the first look is no suspicion"
+        );
         restarts.extend(scaled.restart.map(|stall| (second, stall.pod)));
     }
     // Three looks without work after the first one; the next restart has to wait.
