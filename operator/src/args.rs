@@ -60,6 +60,10 @@ pub struct Args {
     #[arg(long, env = "STOCKFEED_ORPHAN_AFTER", default_value = "10m", value_parser = duration)]
     pub orphan_after: Duration,
 
+    /// How long it is waited for data to flow on a worker's new image before the last good one is put back.
+    #[arg(long, env = "STOCKFEED_ROLLOUT_DEADLINE", default_value = "10m", value_parser = duration)]
+    pub rollout_deadline: Duration,
+
     /// Whether the network of every feed is restricted by policies. Without, those that are there are removed.
     #[arg(long, env = "STOCKFEED_NETWORK_POLICIES", default_value_t = true, action = ArgAction::Set)]
     pub network_policies: bool,
@@ -149,6 +153,7 @@ impl Args {
             resync_period,
             concurrency,
             orphan_after,
+            rollout_deadline,
             network_policies,
             network_clients,
             name_servers,
@@ -175,6 +180,7 @@ impl Args {
                 broker_secret,
                 database_secret,
                 orphan_after,
+                rollout_deadline,
                 isolation: network_policies.then_some(Isolation {
                     operator: Operator {
                         namespace: operator_namespace,

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::{
     backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
     drain::Drains, events::Events, flow::Flows, isolation::Isolation, leader::Leadership, metrics::Metrics,
-    readiness::Readiness, scaling::Scalings, secrets::Secrets,
+    readiness::Readiness, release::evidence::Releases, scaling::Scalings, secrets::Secrets,
 };
 
 /// The longest that one request to a broker may take.
@@ -56,6 +56,8 @@ pub struct Context {
     pub flows: Flows,
     /// What was seen of the processors' work.
     pub scalings: Scalings,
+    /// Whether data flows on the workers' images.
+    pub releases: Releases,
 }
 
 /// What the installation decided.
@@ -69,6 +71,8 @@ pub struct Defaults {
     pub database_secret: Option<SecretName>,
     /// How long a deletion waits for a broker or database that cannot be reached.
     pub orphan_after: Duration,
+    /// How long it is waited for data to flow on a worker's new image.
+    pub rollout_deadline: Duration,
     /// The network of a feed's pods; `None`: it is not restricted.
     pub isolation: Option<Isolation>,
 }

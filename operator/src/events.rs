@@ -39,6 +39,12 @@ pub enum Reason {
     RepartitionFinished,
     /// More messages than before were published and never arrived.
     GapDetected,
+    /// The workers get other images.
+    RolloutStarted,
+    /// Data flows on the new images.
+    RolloutSucceeded,
+    /// No data flowed on a new image in time, and the last good one was put back.
+    RolledBack,
     /// A suspended feed is drained: everything that was published is committed.
     Drained,
     /// A feed that was suspended is not any more.
@@ -66,11 +72,14 @@ impl Reason {
             | Self::Paused
             | Self::RepartitionStarted
             | Self::RepartitionFinished
+            | Self::RolloutStarted
+            | Self::RolloutSucceeded
             | Self::Drained
             | Self::Resumed
             | Self::ScaledOut
             | Self::ScaledIn => EventType::Normal,
             Self::MessagesKept
+            | Self::RolledBack
             | Self::Orphaned
             | Self::InvalidSpec
             | Self::GapDetected

@@ -21,6 +21,8 @@ pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 
 /// On a feed: `true` leaves it as it is. Nothing is compared, healed or changed until it is taken away; a deletion goes on.
 pub const PAUSED: &str = "stockfeed.dev/paused";
+/// On a feed: another value than before has an image tried again that was put back.
+pub const RETRY_ROLLOUT: &str = "stockfeed.dev/retry-rollout";
 /// On the processors' `ConfigMap`: the spec that the workers run by, which goes on running when a later one cannot be used.
 pub const LAST_VALID_SPEC: &str = "stockfeed.dev/last-valid-spec";
 

@@ -48,6 +48,7 @@ pub mod probe;
 pub mod quota;
 pub mod readiness;
 pub mod reconcile;
+pub mod release;
 pub mod resources;
 pub mod rollout;
 pub mod scaling;

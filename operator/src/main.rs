@@ -20,6 +20,7 @@ use operator::{
     metrics::Metrics,
     probe,
     readiness::Readiness,
+    release::evidence::Releases,
     scaling::Scalings,
     secrets::Secrets,
     server, telemetry,
@@ -82,6 +83,7 @@ async fn main() -> anyhow::Result<()> {
         drains: Drains::default(),
         scalings: Scalings::default(),
         flows: Flows::default(),
+        releases: Releases::default(),
     });
 
     let listener = TcpListener::bind(listen)

@@ -30,7 +30,7 @@ use crate::{
     leader::NotLeading,
     lifecycle,
     metrics::Outcome,
-    scaling, source,
+    release, scaling, source,
     status::{self, chain, of_failure, of_pause, over_applied, status_of},
     update_status::{self, is_news, update_status},
     validate::{ValidatedFeed, validate},
@@ -142,6 +142,7 @@ async fn attempt(ctx: &Context, watched: &StockFeed) -> Result<(Outcome, Action)
         return Ok(match cleanup(ctx, &feed).await.context(CleanupSnafu)? {
             Progress::Done => {
                 ctx.flows.forget(&uid(&feed));
+                ctx.releases.forget(&uid(&feed));
                 (Outcome::Deleted, Action::await_change())
             }
             Progress::Waiting(action) => (Outcome::Deleting, action),
@@ -171,6 +172,7 @@ async fn pause(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Err
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
     ctx.flows.forget(&uid(feed));
     ctx.scalings.forget(&uid(feed));
+    ctx.releases.forget(&uid(feed));
     Ok((Outcome::Paused, Action::await_change()))
 }
 
@@ -201,7 +203,7 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
         .map(|decision| &decision.generations)
         // While the broker cannot be asked the queues are as they were.
         .or(validated.generations.as_ref());
-    let lifecycle = lifecycle::observe(ctx, feed, &validated, &resources);
+    let lifecycle = lifecycle::observe(ctx, feed, &validated, &resources, &judged);
     let scaled = scaling::look(ctx, feed, &validated, &resources).await;
     let mut next = status_of(
         &validated,
@@ -267,8 +269,10 @@ fn freshness(ctx: &Context, feed: &StockFeed) -> Freshness {
     let observed = status.and_then(|status| status.observed_generation);
     let one = status.is_some_and(|status| status.queues.len() == 1);
     let finished = ctx.memory.since(&uid(feed), Moment::Unfinished).is_none();
-    // That the producer has ended is to be proven.
-    match one && finished && !feed.spec.suspend && observed == feed.metadata.generation {
+    let release = status.and_then(|status| status.release.as_ref());
+    // So is that all pods have a new image, and that the producer of a suspended feed has ended.
+    let proves = feed.spec.suspend || release.is_some_and(release::is_rolling);
+    match one && finished && !proves && observed == feed.metadata.generation {
         true => Freshness::Watched,
         false => Freshness::Exact,
     }
@@ -328,6 +332,10 @@ fn has_next_step(previous: Option<&StockFeedStatus>, next: &StockFeedStatus) -> 
             status.queues.clone(),
             status.queue_generation,
             status.schema_version,
+            status
+                .release
+                .as_ref()
+                .map(|release| (release.processor.image.clone(), release.producer.image.clone())),
         )
     };
     previous.map(facts) != Some(facts(next))

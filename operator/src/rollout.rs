@@ -33,6 +33,10 @@ pub struct Rollout {
     pub addresses: BTreeMap<String, Address>,
     /// Whether pods are on their way out.
     pub leaving: bool,
+    /// The image of its Deployment.
+    pub image: Option<String>,
+    /// What keeps one of its pods from running, in the kubelet's word.
+    pub trouble: Option<String>,
 }
 
 /// Where a pod is.
@@ -88,6 +92,8 @@ impl Rollout {
                 .and_then(|replicas| u16::try_from(replicas).ok()),
             addresses: living.iter().copied().filter_map(Address::of).collect(),
             leaving: living.iter().any(|pod| pod.metadata.deletion_timestamp.is_some()),
+            image: deployment.and_then(image),
+            trouble: living.iter().find_map(|pod| trouble(pod)),
         }
     }
 
@@ -122,6 +128,25 @@ fn is_settled(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     status.observed_generation >= deployment.metadata.generation
         && status.updated_replicas.unwrap_or(0) == status.replicas.unwrap_or(0)
+}
+
+/// The image of a Deployment's first container.
+#[must_use]
+pub fn image(deployment: &Deployment) -> Option<String> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.first()?.image.clone()
+}
+
+/// What keeps a pod's container from running: it cannot be pulled, or ends again and again.
+fn trouble(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let waiting = containers
+        .iter()
+        .find_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let reason = waiting?.reason.as_deref()?;
+    // Not a trouble, only a beginning.
+    let begins = ["ContainerCreating", "PodInitializing"].contains(&reason);
+    (!begins).then(|| format!("pod {}: {reason}", pod.name_any()))
 }
 
 fn generation(annotation: Option<&String>) -> u32 {

@@ -8,7 +8,7 @@ use schedule::sentence;
 use strum::IntoEnumIterator as _;
 
 use crate::{
-    api::status::{ConditionType, DeletionEntry, Quota, Scaling, StockFeedStatus, reason},
+    api::status::{ConditionType, DeletionEntry, Quota, ReleaseState, Scaling, StockFeedStatus, reason},
     build::{Applied, Resources, WorkloadState},
     connection::Problem,
     flow::Flow,
@@ -164,6 +164,20 @@ pub fn status_of(
         .map_or(reconciling, |message| {
             Verdict::yes(reason::REPARTITIONING, message)
         });
+    let release = &lifecycle.release;
+    let (reconciling, stalled) = match release.release.state {
+        // What is put in the way of a rollout is said by its stage.
+        ReleaseState::Progressing if release.under_way && !stalled.is_true() => (
+            Verdict::yes(reason::ROLLING_OUT, &release.release.message),
+            stalled,
+        ),
+        // The feed works, and has not the images that it should have: that needs a person.
+        ReleaseState::RolledBack if !stalled.is_true() => (
+            reconciling,
+            Verdict::yes(reason::ROLLED_BACK, &release.release.message),
+        ),
+        _ => (reconciling, stalled),
+    };
     let reconciling = match suspended.reason == reason::DRAINING && !reconciling.is_true() {
         true => Verdict::yes(reason::DRAINING, &suspended.message),
         false => reconciling,
@@ -227,6 +241,7 @@ pub fn status_of(
             .database
             .version
             .or_else(|| previous.and_then(|previous| previous.schema_version)),
+        release: Some(lifecycle.release.release.clone()),
         deletion_plan: Vec::new(),
     }
 }

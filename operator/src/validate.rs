@@ -29,6 +29,7 @@ use crate::{
     isolation::Isolation,
     labels::Component,
     quota::{Ask, Assessment, NO_PLAN, assess},
+    release,
     rollout::Rollout,
     scaling::{Limits, limits},
     token::ApiToken,
@@ -100,8 +101,10 @@ pub struct ValidatedFeed {
     pub suspend: bool,
     /// What the plan allows.
     pub quota: Assessment,
-    /// Images of the workers.
+    /// Images of the workers, as they are to be now.
     pub images: Images,
+    /// Those that they get when data flows on them: the installation's, or those that the feed names.
+    pub wanted_images: Images,
     /// What is other in the workers' pods.
     pub overrides: WorkerOverrides,
     /// The network of the pods; `None`: it is not restricted.
@@ -369,6 +372,10 @@ pub fn validate(
         batch: source.batch(),
     });
 
+    let release = feed.status.as_ref().and_then(|status| status.release.as_ref());
+    let wanted_images = images(&defaults.images, &overrides);
+    let images = release::images(&wanted_images, release, &processor, &producer);
+
     Ok(ValidatedFeed {
         name,
         owner,
@@ -421,7 +428,8 @@ pub fn validate(
         quota,
         symbols,
         former_symbols,
-        images: images(&defaults.images, &overrides),
+        images,
+        wanted_images,
         overrides,
         isolation: defaults.isolation.clone(),
         broker,

@@ -82,9 +82,69 @@ pub struct StockFeedStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i32>,
 
+    /// Which images the workers have, and whether data flows on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseStatus>,
+
     /// While the feed is being deleted: what goes, what stays, and why. What is gone is not listed any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletion_plan: Vec<DeletionEntry>,
+}
+
+/// Which images the workers have, and whether data flows on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseStatus {
+    /// Good: data flows on the images that the installation or spec.template names. Progressing: it is waited for. RolledBack: an image on which no
+    /// data flowed in time was put back to the last good one.
+    pub state: ReleaseState,
+    /// Since when, or since the last step.
+    pub since: Time,
+    /// What is waited for, or what was put back and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The processors.
+    pub processor: WorkerRelease,
+    /// The producer.
+    pub producer: WorkerRelease,
+    /// The last value of annotation stockfeed.dev/retry-rollout. Another value has an image tried again that was put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<String>,
+}
+
+/// How far the workers' images are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReleaseState {
+    /// It is waited for.
+    Progressing,
+    /// Data flows on the images that are named.
+    Good,
+    /// An image was put back.
+    RolledBack,
+}
+
+/// The images of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerRelease {
+    /// The one that it has, or gets.
+    pub image: String,
+    /// The last one that data flowed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<String>,
+    /// One that was put back. It is not tried again until another one was named, or annotation stockfeed.dev/retry-rollout is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedImage>,
+}
+
+/// An image that was put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedImage {
+    /// Which.
+    pub image: String,
+    /// What was missing when time was up.
+    pub why: String,
 }
 
 /// Something that a deletion removes or keeps.
@@ -211,6 +271,10 @@ pub mod reason {
     pub const WAITING: &str = "WaitingForPrerequisites";
     /// The producer does not answer the operator.
     pub const PRODUCER_UNREACHABLE: &str = "ProducerUnreachable";
+    /// The workers get other images, and it is waited until data flows on them.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// No data flowed on an image in time: the last good one was put back.
+    pub const ROLLED_BACK: &str = "RolledBack";
     /// The feed is suspended: nothing publishes, nothing is queued or unacknowledged, everything is committed.
     pub const DRAINED: &str = "Drained";
     /// The feed is to be suspended, and something is still published, queued or being processed.

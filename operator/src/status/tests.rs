@@ -7,8 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    api::status::{ReleaseStatus, WorkerRelease},
     broker, database,
     generations::Found,
+    release::Decision,
     rollout::Rollout,
     validate::tests::{example, validated},
 };
@@ -101,9 +103,58 @@ fn status_of_feed(
     status_with(feed, applied, source, &lifecycle(), previous, now)
 }
 
+fn release(state: ReleaseState, under_way: bool) -> Decision {
+    let worker = |image: &str| WorkerRelease {
+        image: image.to_owned(),
+        good: Some(image.to_owned()),
+        failed: None,
+    };
+    Decision {
+        release: ReleaseStatus {
+            state,
+            since: Time(at(0)),
+            message: "why".to_owned(),
+            processor: worker("stockfeed/processor:1"),
+            producer: worker("stockfeed/producer:1"),
+            retried: None,
+        },
+        under_way,
+    }
+}
+
+#[test]
+fn a_rollout_is_reconciling_and_a_roll_back_waits_for_a_person_and_the_feed_is_ready() {
+    let of = |state, under_way| {
+        let lifecycle = Lifecycle {
+            release: release(state, under_way),
+            ..lifecycle()
+        };
+        let feed = validated(example());
+        status_with(&feed, &applied(), &answering(), &lifecycle, None, at(0))
+    };
+    let rolling = of(ReleaseState::Progressing, true);
+    let first = of(ReleaseState::Progressing, false);
+    let back = of(ReleaseState::RolledBack, false);
+    for status in [&rolling, &first, &back] {
+        assert_eq!(truth(status, ConditionType::Ready), word(("True", reason::READY)));
+    }
+    let said = |status: &StockFeedStatus| {
+        (
+            truth(status, ConditionType::Reconciling),
+            truth(status, ConditionType::Stalled),
+        )
+    };
+    let settled = || word(("False", reason::SETTLED));
+    assert_eq!(said(&rolling), (word(("True", reason::ROLLING_OUT)), settled()));
+    assert_eq!(said(&first), (settled(), settled()));
+    assert_eq!(said(&back), (settled(), word(("True", reason::ROLLED_BACK))));
+}
+
 fn lifecycle() -> Lifecycle {
     Lifecycle {
         suspended: Verdict::no(reason::NOT_SUSPENDED, ""),
+        release: release(ReleaseState::Good, false),
+        in_time: true,
         flow: Flow::default(),
     }
 }

@@ -20,6 +20,7 @@ pub(crate) fn defaults() -> Defaults {
         broker_secret: Some("stockfeed-system/stockfeed-rabbitmq".parse().unwrap()),
         database_secret: None,
         orphan_after: Duration::from_secs(600),
+        rollout_deadline: Duration::from_secs(600),
         isolation: Some(Isolation {
             operator: Operator {
                 namespace: Some("stockfeed-system".to_owned()),
