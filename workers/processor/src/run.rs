@@ -7,7 +7,7 @@ use futures::future::join_all;
 use lapin::Connection;
 use prometheus_client::registry::Registry;
 use service::credentials::{BrokerCredentials, DatabaseCredentials};
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{ResultExt, Snafu};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -38,8 +38,8 @@ enum StartError {
     Database { source: store::Error },
     #[snafu(display("failed to read the schema's version"))]
     Version { source: schema::Error },
-    #[snafu(display("the schema has version {found:?}, this processor needs {} to {}", schema::SUPPORTED.start(), schema::SUPPORTED.end()))]
-    Schema { found: Option<i32> },
+    #[snafu(display("{source}"))]
+    Schema { source: schema::Refusal },
 }
 
 /// Runs a processor until shutdown.
@@ -181,13 +181,11 @@ async fn check_schema(context: &Context) -> Result<(), StartError> {
         .inspect_err(|_| {
             context.board.database(false);
         })?;
-    let found = schema::version(&mut connection, &context.config.feed)
+    let answer = schema::may_write(&mut connection, &context.config.feed)
         .await
         .context(VersionSnafu)?;
-    let supported = found.is_some_and(|version| schema::SUPPORTED.contains(&version));
-    context.board.database(supported);
-    ensure!(supported, SchemaSnafu { found });
-    Ok(())
+    context.board.database(answer.is_ok());
+    answer.map(drop).context(SchemaSnafu)
 }
 
 fn partitions(queues: &QueueGeneration) -> impl Iterator<Item = (PartitionId, u16)> + use<> {

@@ -1,28 +1,25 @@
 //! The feed's SQL: roles, migrations, functions, and the schema versions that a processor accepts.
 //!
 //! Everything takes a connection with the right to create roles and schemas (the operator's), except [`version`],
-//! which the processor asks as the writer.
-
-use std::ops::RangeInclusive;
+//! and [`may_write`], which the processor asks as the writer.
 
 use contract::names::FeedName;
 use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 
+mod compatibility;
 mod progress;
 pub mod roles;
 mod weeks;
 
+pub use compatibility::{OLDEST, Refusal, may_write};
 pub use progress::{Progress, progress};
 pub use weeks::{AHEAD, Retained, partitions_ahead, retention};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The version that [`migrate`] brings a schema to.
-pub const VERSION: i32 = 6;
-
-/// The versions that this release's processor can write to. It needs the column that version 5 gave `partitions`.
-pub const SUPPORTED: RangeInclusive<i32> = 5..=6;
+pub const VERSION: i32 = 7;
 
 /// Why something could not be done in the database.
 #[derive(Debug, Snafu)]

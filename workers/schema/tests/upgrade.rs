@@ -145,6 +145,54 @@ async fn a_schema_of_a_newer_release_is_left_alone() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_newer_schema_says_itself_which_processors_may_write_to_it() -> Result<()> {
+    let (database, feed, mut admin) = support::migrated().await?;
+    let mut writer = login(&database, &feed.writer_role(), &mut admin).await?;
+    assert_eq!(schema::may_write(&mut writer, &feed).await?, Ok(schema::VERSION));
+    let newer = schema::VERSION + 1;
+    let statement = format!(
+        "INSERT INTO {}._sqlx_migrations SELECT {newer}, 'newer', now(), true, checksum, 1 FROM {0}._sqlx_migrations WHERE version = {}",
+        feed.schema(),
+        schema::VERSION
+    );
+    execute(&mut admin, &statement).await?;
+    // It only added something.
+    assert_eq!(schema::may_write(&mut writer, &feed).await?, Ok(newer));
+    let raise = format!(
+        "UPDATE {}.compatibility SET oldest_processor = {newer}",
+        feed.schema()
+    );
+    execute(&mut admin, &raise).await?;
+    let refused = schema::Refusal::TooNew {
+        found: newer,
+        needed: Some(newer),
+    };
+    assert_eq!(schema::may_write(&mut writer, &feed).await?, Err(refused));
+    support::denied(&mut writer, "UPDATE compatibility SET oldest_processor = 1").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_older_schema_is_refused_until_it_is_migrated() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let feed = feed(&database);
+    let mut admin = database.connect().await?;
+    assert_eq!(
+        schema::may_write(&mut admin, &feed).await?,
+        Err(schema::Refusal::Missing)
+    );
+    schema::roles::ensure(&mut admin, &feed).await?;
+    let found = schema::OLDEST - 1;
+    schema::migrate_to(&mut admin, &feed, found).await?;
+    let mut writer = login(&database, &feed.writer_role(), &mut admin).await?;
+    let refused = schema::may_write(&mut writer, &feed).await?;
+    assert_eq!(refused, Err(schema::Refusal::TooOld { found }));
+    schema::migrate(&mut admin, &feed).await?;
+    assert_eq!(schema::may_write(&mut writer, &feed).await?, Ok(schema::VERSION));
+    Ok(())
+}
+
+#[tokio::test]
 async fn writers_write_while_the_schema_is_migrated() -> Result<()> {
     for _ in 0..5 {
         let database = TestDatabase::create().await?;
