@@ -1,22 +1,26 @@
-//! `cargo xtask bench`: the shipped processor, measured against servers of its own beside what limits it.
+//! `cargo xtask bench`: the shipped processor, measured against servers of its own beside what limits it; and `cargo xtask bench operator`:
+//! the operator with many feeds.
 //!
-//! What is measured and how is told in `docs/performance.md`; the measuring program is the crate `bench`.
+//! What is measured and how is told in `docs/performance.md`; the measuring programs are the crates `bench` and `harness`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use crate::images;
 use crate::progress::Progress;
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
+use crate::{cluster, images};
 
 /// What to measure.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    subject: Option<Subject>,
     /// Less of everything: for a look during development, not for figures to publish
     #[arg(long)]
     quick: bool,
@@ -31,8 +35,22 @@ pub struct Options {
     program: Option<PathBuf>,
 }
 
+/// What is measured instead of the processor.
+#[derive(Debug, Subcommand)]
+enum Subject {
+    /// The operator, with 10, 100 and 1,000 feeds: target/bench/operator.json
+    Operator {
+        /// Less of everything: for a look during development, not for figures to publish
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
 /// Builds, starts the servers, measures, and writes `target/bench/processor.json`.
 pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Result<()> {
+    if let Some(Subject::Operator { quick }) = options.subject {
+        return operator(workspace, progress, quick);
+    }
     let processor = match &options.processor {
         Some(processor) => processor.clone(),
         None => images::binaries(workspace, progress, &["processor"])?
@@ -66,6 +84,50 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     }
     if let Some(only) = &options.only {
         command.args(["--only", only]);
+    }
+    let status = command
+        .status()
+        .context("failed to start the measuring program")?;
+    if !status.success() {
+        bail!("the measuring program ended with {status}");
+    }
+    println!("\nAll figures: {}", output.display());
+    Ok(())
+}
+
+fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<()> {
+    let kube = cluster::programs(workspace, progress)?;
+    let title = "Compiling the operator and the measuring program (minutes when cold)";
+    let mut programs = progress.step(title, "bench-compile", |log| {
+        images::compile(
+            workspace,
+            log,
+            None,
+            &[("operator", "operator"), ("harness", "stockfeed-bench-operator")],
+        )
+    })?;
+    let (program, operator) = (programs.pop(), programs.pop());
+    let (program, operator) = program
+        .zip(operator)
+        .context("cargo built no measuring program")?;
+    let folder = workspace.artefacts.join("bench");
+    fs::create_dir_all(&folder)?;
+    let output = folder.join("operator.json");
+    // They end with this value, and what is measured ends with the process below.
+    let servers = Servers::start(workspace, progress, Purpose::Benchmark)?;
+    println!("==> Measuring");
+    let mut command = measuring(workspace, &program);
+    command
+        .arg("--operator")
+        .arg(&operator)
+        .arg("--kube")
+        .arg(&kube)
+        .arg("--output")
+        .arg(&output)
+        .envs(servers.environment().iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null());
+    if quick {
+        command.args(["--feeds", "10,100", "--idle-seconds", "40", "--changes", "20"]);
     }
     let status = command
         .status()

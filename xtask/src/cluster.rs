@@ -96,14 +96,7 @@ impl Cluster {
                         "without Docker the cluster runs on this machine itself, which needs root: start Docker, or run this as root"
                     );
                 }
-                packages::ensure(workspace, progress, &[packages::TESTBED])?;
-                tools::require_go(workspace)?;
-                progress.step(
-                    "Compiling Kubernetes (5 to 10 minutes when cold)",
-                    "cluster-build",
-                    |log| log.run(testbed(workspace).arg("build")),
-                )?;
-                (workspace.testbed_state.join("bin/kube"), "kubectl")
+                (programs(workspace, progress)?, "kubectl")
             }
         };
         let helm = tools::helm(workspace, progress)?;
@@ -243,6 +236,18 @@ impl Cluster {
         };
         Ok(list.lines().map(str::to_owned).collect())
     }
+}
+
+/// The program that holds all programs of Kubernetes, compiled.
+pub fn programs(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    packages::ensure(workspace, progress, &[packages::TESTBED])?;
+    tools::require_go(workspace)?;
+    progress.step(
+        "Compiling Kubernetes (5 to 10 minutes when cold)",
+        "cluster-build",
+        |log| log.run(testbed(workspace).arg("build")),
+    )?;
+    Ok(workspace.testbed_state.join("bin/kube"))
 }
 
 fn testbed(workspace: &Workspace) -> Command {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
-use crate::cluster::{Access, Cluster};
+use crate::cluster::{self, Access, Cluster};
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
@@ -103,6 +103,15 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
     });
     if wanted(Part::Lint) {
         lint_chart(workspace, progress, &mut suite);
+    }
+    if wanted(Part::Component) {
+        match cluster {
+            Cluster::Testbed => suite.step("operator without nodes", || without_nodes(workspace, progress)),
+            Cluster::Kind => suite.skip(
+                "operator without nodes",
+                "it starts Kubernetes' own programs, which are compiled only where there is no Docker",
+            ),
+        }
     }
     if wanted(Part::E2e) {
         end_to_end(workspace, progress, cluster, &mut suite);
@@ -221,6 +230,8 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                     "--workspace",
                     "--exclude",
                     "e2e",
+                    "--exclude",
+                    "harness",
                     "--locked",
                     "--no-fail-fast",
                     "--features",
@@ -229,6 +240,43 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                 .args(targets)
                 .envs(environment.iter().map(|(name, value)| (name, value)))
                 .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs))),
+        );
+        closing_lines(log, result)
+    })
+}
+
+/// Tests of the operator with many feeds, against an API server of its own.
+fn without_nodes(workspace: &Workspace, progress: &Progress) -> Result<String> {
+    let kube = cluster::programs(workspace, progress)?;
+    let servers = Servers::start(workspace, progress, Purpose::Tests)?;
+    let title =
+        "Running the operator with 200 feeds (8 minutes, most of it watching that nothing is written)";
+    progress.step(title, "without-nodes", |log| {
+        let cargo = |arguments: &[&str]| {
+            let mut cargo = Command::new("cargo");
+            cargo.current_dir(&workspace.root).args(arguments).arg("--locked");
+            cargo
+        };
+        let build = [
+            "build",
+            "--package",
+            "operator",
+            "--bin",
+            "operator",
+            "--message-format=json",
+        ];
+        let messages = log.output(&mut cargo(&build))?;
+        let operator = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "operator")
+            .find_map(|message| message["executable"].as_str().map(str::to_owned))
+            .context("cargo built no operator")?;
+        let result = log.run(
+            cargo(&["test", "--package", "harness"])
+                .envs(servers.environment().iter().map(|(name, value)| (name, value)))
+                .env("STOCKFEED_TEST_KUBE", &kube)
+                .env("STOCKFEED_TEST_OPERATOR", operator),
         );
         closing_lines(log, result)
     })
