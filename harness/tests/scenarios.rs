@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{StreamExt as _, future::LocalBoxFuture};
 
 #[path = "scenarios/world.rs"]
 mod world;
@@ -33,7 +33,7 @@ use world::World;
 /// How many run at once.
 const AT_ONCE: usize = 8;
 
-type Run = fn(Arc<World>) -> BoxFuture<'static, Result<()>>;
+type Run = fn(Arc<World>) -> LocalBoxFuture<'static, Result<()>>;
 
 /// A scenario by its name.
 pub struct Scenario {
@@ -77,7 +77,11 @@ fn alone() -> Vec<Scenario> {
 #[test]
 fn every_scenario_is_listed_in_the_documentation() {
     let page = include_str!("../../docs/testing.md");
-    let names: Vec<_> = all().into_iter().chain(alone()).map(|scenario| scenario.name).collect();
+    let names: Vec<_> = all()
+        .into_iter()
+        .chain(alone())
+        .map(|scenario| scenario.name)
+        .collect();
     assert!(names.len() >= 40, "{} scenarios", names.len());
     let missing: Vec<_> = names
         .iter()
@@ -88,7 +92,9 @@ fn every_scenario_is_listed_in_the_documentation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_scenarios() -> Result<()> {
-    let wanted = std::env::var("STOCKFEED_SCENARIO").unwrap_or_default();
+    let wanted = std::env::var_os("STOCKFEED_SCENARIO")
+        .map(|text| text.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let world = Arc::new(World::make().await?);
     let run = |scenario: Scenario| {
         let world = Arc::clone(&world);
@@ -98,7 +104,10 @@ async fn all_scenarios() -> Result<()> {
             let seconds = began.elapsed().as_secs_f64();
             match &result {
                 Ok(()) => println!("scenario {} ... ok ({seconds:.1} s)", scenario.name),
-                Err(error) => println!("scenario {} ... FAILED ({seconds:.1} s): {error:#}", scenario.name),
+                Err(error) => println!(
+                    "scenario {} ... FAILED ({seconds:.1} s): {error:#}",
+                    scenario.name
+                ),
             }
             (scenario.name, result.is_ok())
         }
@@ -117,9 +126,17 @@ async fn all_scenarios() -> Result<()> {
     for scenario in chosen(alone()) {
         results.push(run(scenario).await);
     }
-    let failed: Vec<_> = results.iter().filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
+    let failed: Vec<_> = results
+        .iter()
+        .filter(|(_, passed)| !passed)
+        .map(|(name, _)| name)
+        .collect();
     println!("{} scenarios, {} failed", results.len(), failed.len());
     ensure!(!results.is_empty(), "no scenario has {wanted:?} in its name");
-    ensure!(failed.is_empty(), "failed: {failed:?}; the operator's log: {}", world.log());
+    ensure!(
+        failed.is_empty(),
+        "failed: {failed:?}; the operator's log: {}",
+        world.log()
+    );
     Ok(())
 }

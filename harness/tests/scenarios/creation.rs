@@ -29,13 +29,28 @@ scenarios! {
 async fn a_new_feed_gets_everything(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "newfeed").await?;
     for queue in ["ticks.1.0", "dead"] {
-        ensure!(scene.has(&scene.path("queues", &scene.of_broker(queue))).await?, "queue {queue}");
+        ensure!(
+            scene.has(&scene.path("queues", &scene.of_broker(queue))).await?,
+            "queue {queue}"
+        );
     }
-    ensure!(scene.has(&scene.path("exchanges", &scene.of_broker("ticks"))).await?, "the exchange");
+    ensure!(
+        scene
+            .has(&scene.path("exchanges", &scene.of_broker("ticks")))
+            .await?,
+        "the exchange"
+    );
     let schema = scene.schema();
-    ensure!(world.sql_is(&format!("SELECT to_regclass('{schema}.stock_data') IS NOT NULL")).await?, "the table");
+    ensure!(
+        world
+            .sql_is(&format!("SELECT to_regclass('{schema}.stock_data') IS NOT NULL"))
+            .await?,
+        "the table"
+    );
     for role in ["writer", "reader"] {
-        let query = format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{schema}_{role}' AND NOT rolsuper)");
+        let query = format!(
+            "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{schema}_{role}' AND NOT rolsuper)"
+        );
         ensure!(world.sql_is(&query).await?, "role {role}");
     }
     for worker in ["newfeed-producer", "newfeed-processor"] {
@@ -48,7 +63,14 @@ async fn a_new_feed_gets_everything(world: Arc<World>) -> Result<()> {
         world.api::<Secret>().get(&format!("newfeed-{secret}")).await?;
     }
     let policies = world.api::<NetworkPolicy>().list(&Default::default()).await?;
-    ensure!(policies.items.iter().any(|policy| policy.metadata.name.as_deref().is_some_and(|name| name.starts_with("newfeed-"))), "policies");
+    ensure!(
+        policies.items.iter().any(|policy| policy
+            .metadata
+            .name
+            .as_deref()
+            .is_some_and(|name| name.starts_with("newfeed-"))),
+        "policies"
+    );
     Ok(())
 }
 
@@ -63,18 +85,32 @@ async fn a_feed_without_its_key_waits_and_goes_on(world: Arc<World>) -> Result<(
         ("ProducerReady", "False", "WaitingForPrerequisites"),
     ];
     scene.expect("no Secret", &waiting).await?;
-    let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "late-key"}, "stringData": {"apiKey": "x"}}))?;
-    world.api::<Secret>().create(&PostParams::default(), &secret).await?;
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "late-key"}, "stringData": {"apiKey": "x"}}))?;
+    world
+        .api::<Secret>()
+        .create(&PostParams::default(), &secret)
+        .await?;
     scene.expect("the Secret is there", AT_REST).await
 }
 
 async fn a_key_under_another_name_is_named(world: Arc<World>) -> Result<()> {
     let key = json!({"source": {"fmp": {"apiKeySecretRef": {"name": "fmp", "key": "other"}}}});
     let scene = Scene::create(&world, "otherkey", key).await?;
-    scene.expect("no such key", &[("SourceReady", "False", "KeyNotFound"), ("Stalled", "True", "KeyNotFound")]).await?;
+    scene
+        .expect(
+            "no such key",
+            &[
+                ("SourceReady", "False", "KeyNotFound"),
+                ("Stalled", "True", "KeyNotFound"),
+            ],
+        )
+        .await?;
     let message = scene.conditions().await?["SourceReady"][2].clone();
     ensure!(message.contains("other") && message.contains("fmp"), "{message}");
-    scene.patch(json!({"source": {"fmp": {"apiKeySecretRef": {"key": "apiKey"}}}})).await?;
+    scene
+        .patch(json!({"source": {"fmp": {"apiKeySecretRef": {"key": "apiKey"}}}}))
+        .await?;
     scene.expect("the right key", AT_REST).await
 }
 
@@ -84,9 +120,17 @@ async fn a_name_that_is_taken_is_left_alone(world: Arc<World>) -> Result<()> {
     let api = world.api::<ConfigMap>();
     api.create(&PostParams::default(), &theirs).await?;
     let scene = Scene::create(&world, "taken", json!({})).await?;
-    scene.expect("taken", &[("Ready", "False", "NameTaken"), ("Stalled", "True", "NameTaken")]).await?;
+    scene
+        .expect(
+            "taken",
+            &[("Ready", "False", "NameTaken"), ("Stalled", "True", "NameTaken")],
+        )
+        .await?;
     let data = api.get("taken-processor").await?.data.unwrap_or_default();
-    ensure!(data.contains_key("theirs") && data.len() == 1, "it was changed: {data:?}");
+    ensure!(
+        data.contains_key("theirs") && data.len() == 1,
+        "it was changed: {data:?}"
+    );
     api.delete("taken-processor", &Default::default()).await?;
     scene.expect("free again", AT_REST).await
 }
@@ -100,15 +144,31 @@ async fn a_feed_made_again_finds_its_queues_and_schema(world: Arc<World>) -> Res
     scene.gone().await?;
     let scene = Scene::create(&world, "again", json!({"deletionPolicy": "Delete"})).await?;
     scene.expect("again", AT_REST).await?;
-    ensure!(world.sql_is(&format!("SELECT to_regclass('{schema}.kept') IS NOT NULL")).await?, "the schema is another one");
+    ensure!(
+        world
+            .sql_is(&format!("SELECT to_regclass('{schema}.kept') IS NOT NULL"))
+            .await?,
+        "the schema is another one"
+    );
     Ok(())
 }
 
 async fn a_feed_that_is_made_suspended_does_not_poll(world: Arc<World>) -> Result<()> {
     let scene = Scene::create(&world, "asleep", json!({"suspend": true})).await?;
-    scene.expect("made suspended", &[("BrokerReady", "True", "AsDeclared"), ("Suspended", "True", "Drained")]).await?;
+    scene
+        .expect(
+            "made suspended",
+            &[
+                ("BrokerReady", "True", "AsDeclared"),
+                ("Suspended", "True", "Drained"),
+            ],
+        )
+        .await?;
     let producer = world.api::<Deployment>().get("asleep-producer").await?;
-    ensure!(producer.spec.and_then(|spec| spec.replicas) == Some(0), "the producer has replicas");
+    ensure!(
+        producer.spec.and_then(|spec| spec.replicas) == Some(0),
+        "the producer has replicas"
+    );
     Ok(())
 }
 
@@ -118,6 +178,10 @@ async fn an_older_feed_in_the_virtual_host_is_left_alone(world: Arc<World>) -> R
     let short = Scene::at_rest(&world, "prefix").await?;
     short.delete().await?;
     short.gone().await?;
-    ensure!(long.has(&long.path("queues", &long.of_broker("ticks.1.0"))).await?, "its queue went too");
+    ensure!(
+        long.has(&long.path("queues", &long.of_broker("ticks.1.0")))
+            .await?,
+        "its queue went too"
+    );
     long.expect("still there", AT_REST).await
 }

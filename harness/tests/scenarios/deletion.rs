@@ -27,11 +27,26 @@ scenarios! {
 async fn leaves_nothing(scene: &Scene<'_>) -> Result<()> {
     scene.delete().await?;
     scene.gone().await?;
-    ensure!(!scene.has(&scene.path("exchanges", &scene.of_broker("ticks"))).await?, "the exchange is left");
-    ensure!(!scene.has(&scene.path("queues", &scene.of_broker("ticks.1.0"))).await?, "a queue is left");
-    ensure!(!scene.has(&format!("users/markets.{}", scene.name)).await?, "the user is left");
+    ensure!(
+        !scene
+            .has(&scene.path("exchanges", &scene.of_broker("ticks")))
+            .await?,
+        "the exchange is left"
+    );
+    ensure!(
+        !scene
+            .has(&scene.path("queues", &scene.of_broker("ticks.1.0")))
+            .await?,
+        "a queue is left"
+    );
+    ensure!(
+        !scene.has(&format!("users/markets.{}", scene.name)).await?,
+        "the user is left"
+    );
     let schema = scene.schema();
-    let query = format!("SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE '{schema}\\_%')");
+    let query = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE '{schema}\\_%')"
+    );
     ensure!(scene.world.sql_is(&query).await?, "schema or roles are left");
     Ok(())
 }
@@ -41,7 +56,14 @@ async fn a_deletion_under_delete_leaves_nothing_outside_the_cluster(world: Arc<W
     leaves_nothing(&scene).await?;
     scene.event("CleanedUp", "gone").await?;
     // There is no garbage collector here; in a cluster children go through their owner. The workers went before the queues.
-    ensure!(world.api::<Deployment>().get_opt("deleted-producer").await?.is_none(), "the producer is left");
+    ensure!(
+        world
+            .api::<Deployment>()
+            .get_opt("deleted-producer")
+            .await?
+            .is_none(),
+        "the producer is left"
+    );
     Ok(())
 }
 
@@ -58,9 +80,19 @@ async fn a_deletion_under_retain_keeps_the_schema_and_queues_with_messages(world
     scene.gone().await?;
     scene.event("MessagesKept", "ticks.1.0 (1 messages)").await?;
     scene.event("SchemaKept", "stay").await?;
-    ensure!(scene.has(&scene.path("queues", &scene.of_broker("ticks.1.0"))).await?, "the queue is gone");
+    ensure!(
+        scene
+            .has(&scene.path("queues", &scene.of_broker("ticks.1.0")))
+            .await?,
+        "the queue is gone"
+    );
     let schema = scene.schema();
-    ensure!(world.sql_is(&format!("SELECT to_regclass('{schema}.stock_data') IS NOT NULL")).await?, "the schema is gone");
+    ensure!(
+        world
+            .sql_is(&format!("SELECT to_regclass('{schema}.stock_data') IS NOT NULL"))
+            .await?,
+        "the schema is gone"
+    );
     Ok(())
 }
 
@@ -78,9 +110,21 @@ async fn is_given_up(world: &World, of: &str, feed: &str, port: &str) -> Result<
     world.connection(of, &secret, json!({port: "1"})).await?;
     let began = Instant::now();
     scene.delete().await?;
-    scene.expect("waiting", &[("Ready", "False", "Deleting"), ("Reconciling", "True", "Deleting")]).await?;
+    scene
+        .expect(
+            "waiting",
+            &[
+                ("Ready", "False", "Deleting"),
+                ("Reconciling", "True", "Deleting"),
+            ],
+        )
+        .await?;
     scene.gone().await?;
-    ensure!(began.elapsed() + std::time::Duration::from_secs(1) >= ORPHAN_AFTER, "given up after {:?}", began.elapsed());
+    ensure!(
+        began.elapsed() + std::time::Duration::from_secs(1) >= ORPHAN_AFTER,
+        "given up after {:?}",
+        began.elapsed()
+    );
     scene.event("Orphaned", of).await
 }
 
@@ -93,11 +137,16 @@ async fn a_deletion_in_trouble_with_the_database_is_given_up_in_time(world: Arc<
 }
 
 async fn a_deletion_without_its_secret_is_given_up_in_time(world: Arc<World>) -> Result<()> {
-    world.connection("broker", "orphansecret-connection", json!({})).await?;
+    world
+        .connection("broker", "orphansecret-connection", json!({}))
+        .await?;
     let own = json!({"broker": {"secretRef": {"name": "orphansecret-connection"}}});
     let scene = Scene::create(&world, "orphansecret", own).await?;
     scene.expect("made", AT_REST).await?;
-    world.api::<Secret>().delete("orphansecret-connection", &DeleteParams::default()).await?;
+    world
+        .api::<Secret>()
+        .delete("orphansecret-connection", &DeleteParams::default())
+        .await?;
     scene.delete().await?;
     scene.gone().await?;
     scene.event("Orphaned", "does not exist").await
@@ -112,6 +161,8 @@ async fn a_paused_feed_can_be_deleted(world: Arc<World>) -> Result<()> {
 
 async fn a_suspended_feed_can_be_deleted(world: Arc<World>) -> Result<()> {
     let scene = Scene::create(&world, "suspendedgone", json!({"suspend": true})).await?;
-    scene.expect("suspended", &[("Suspended", "True", "Drained")]).await?;
+    scene
+        .expect("suspended", &[("Suspended", "True", "Drained")])
+        .await?;
     leaves_nothing(&scene).await
 }

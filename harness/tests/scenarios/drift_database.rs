@@ -24,7 +24,9 @@ async fn a_dropped_schema_comes_back(world: Arc<World>) -> Result<()> {
     world.sql(&format!("DROP SCHEMA {schema} CASCADE")).await?;
     scene.nudge().await?;
     let query = format!("SELECT to_regclass('{schema}.stock_data') IS NOT NULL");
-    scene.until("the schema is back", async || world.sql_is(&query).await).await?;
+    scene
+        .until("the schema is back", async || world.sql_is(&query).await)
+        .await?;
     scene.event("DatabaseHealed", "was missing").await?;
     scene.expect("healed", AT_REST).await
 }
@@ -32,10 +34,16 @@ async fn a_dropped_schema_comes_back(world: Arc<World>) -> Result<()> {
 async fn a_dropped_role_comes_back(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "norole").await?;
     let role = format!("{}_reader", scene.schema());
-    world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await?;
+    world
+        .sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await?;
     scene.nudge().await?;
-    let query = format!("SELECT EXISTS (SELECT FROM pg_authid WHERE rolname = '{role}' AND rolpassword LIKE 'SCRAM%')");
-    scene.until("the role is back", async || world.sql_is(&query).await).await?;
+    let query = format!(
+        "SELECT EXISTS (SELECT FROM pg_authid WHERE rolname = '{role}' AND rolpassword LIKE 'SCRAM%')"
+    );
+    scene
+        .until("the role is back", async || world.sql_is(&query).await)
+        .await?;
     scene.event("DatabaseHealed", "role").await?;
     scene.expect("healed", AT_REST).await
 }
@@ -43,7 +51,9 @@ async fn a_dropped_role_comes_back(world: Arc<World>) -> Result<()> {
 async fn another_role_password_is_set_back(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "rolepassword").await?;
     let role = format!("{}_writer", scene.schema());
-    world.sql(&format!("ALTER ROLE {role} PASSWORD 'another'")).await?;
+    world
+        .sql(&format!("ALTER ROLE {role} PASSWORD 'another'"))
+        .await?;
     scene.nudge().await?;
     scene.event("DatabaseHealed", "could not log in").await?;
     scene.expect("healed", AT_REST).await
@@ -55,7 +65,9 @@ async fn a_role_that_may_not_log_in_may_again(world: Arc<World>) -> Result<()> {
     world.sql(&format!("ALTER ROLE {role} NOLOGIN")).await?;
     scene.nudge().await?;
     let query = format!("SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'");
-    scene.until("it may log in", async || world.sql_is(&query).await).await?;
+    scene
+        .until("it may log in", async || world.sql_is(&query).await)
+        .await?;
     scene.event("DatabaseHealed", "could not log in").await
 }
 
@@ -63,7 +75,11 @@ async fn another_search_path_is_set_back(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "searchpath").await?;
     let role = format!("{}_writer", scene.schema());
     let database = &world.stand.database.name;
-    world.sql(&format!("ALTER ROLE {role} IN DATABASE {database} SET search_path TO public")).await?;
+    world
+        .sql(&format!(
+            "ALTER ROLE {role} IN DATABASE {database} SET search_path TO public"
+        ))
+        .await?;
     scene.nudge().await?;
     scene.event("DatabaseHealed", "search path").await?;
     scene.expect("healed", AT_REST).await
@@ -78,7 +94,17 @@ async fn a_schema_of_a_newer_release_is_left_alone(world: Arc<World>) -> Result<
         ))
         .await?;
     scene.nudge().await?;
-    scene.expect("too new", &[("SchemaReady", "False", "SchemaTooNew"), ("Stalled", "True", "SchemaTooNew")]).await?;
-    world.sql(&format!("DELETE FROM {table} WHERE version = 9999")).await?;
+    scene
+        .expect(
+            "too new",
+            &[
+                ("SchemaReady", "False", "SchemaTooNew"),
+                ("Stalled", "True", "SchemaTooNew"),
+            ],
+        )
+        .await?;
+    world
+        .sql(&format!("DELETE FROM {table} WHERE version = 9999"))
+        .await?;
     scene.expect("as it was", AT_REST).await
 }

@@ -42,7 +42,11 @@ scenarios! {
 /// The configuration of a worker.
 async fn config(world: &World, name: &str) -> Result<Value> {
     let map = world.api::<ConfigMap>().get(name).await?;
-    let text = map.data.unwrap_or_default().remove("config.json").context("no configuration")?;
+    let text = map
+        .data
+        .unwrap_or_default()
+        .remove("config.json")
+        .context("no configuration")?;
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -54,7 +58,9 @@ async fn changes(world: &World, feed: &str, spec: Value, worker: &str, text: &st
     ensure!(!before.contains(text), "{text} is there already: {before}");
     scene.patch(spec).await?;
     scene
-        .until(&format!("{worker} has {text}"), async || Ok(config(world, &name).await?.to_string().contains(text)))
+        .until(&format!("{worker} has {text}"), async || {
+            Ok(config(world, &name).await?.to_string().contains(text))
+        })
         .await?;
     scene.expect("changed", AT_REST).await
 }
@@ -64,8 +70,18 @@ async fn deployment_generation(world: &World, name: &str) -> Result<Option<i64>>
 }
 
 async fn symbols_change_without_a_new_pod(world: Arc<World>) -> Result<()> {
-    changes(&world, "symbols", json!({"symbols": ["AAPL", "MSFT"]}), "processor", "MSFT").await?;
-    ensure!(deployment_generation(&world, "symbols-producer").await? == Some(1), "a new producer");
+    changes(
+        &world,
+        "symbols",
+        json!({"symbols": ["AAPL", "MSFT"]}),
+        "processor",
+        "MSFT",
+    )
+    .await?;
+    ensure!(
+        deployment_generation(&world, "symbols-producer").await? == Some(1),
+        "a new producer"
+    );
     Ok(())
 }
 
@@ -74,28 +90,49 @@ async fn the_interval_changes_without_a_new_pod(world: Arc<World>) -> Result<()>
     let before = config(&world, "interval-producer").await?;
     scene.patch(json!({"interval": "7s"})).await?;
     scene
-        .until("another configuration", async || Ok(config(&world, "interval-producer").await? != before))
+        .until("another configuration", async || {
+            Ok(config(&world, "interval-producer").await? != before)
+        })
         .await?;
-    ensure!(deployment_generation(&world, "interval-producer").await? == Some(1), "a new producer");
+    ensure!(
+        deployment_generation(&world, "interval-producer").await? == Some(1),
+        "a new producer"
+    );
     scene.expect("changed", AT_REST).await
 }
 
 async fn market_hours_and_duplicates_change(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "hours").await?;
     let before = config(&world, "hours-producer").await?;
-    scene.patch(json!({"marketHours": "Regular", "duplicates": "Keep"})).await?;
-    scene.until("another configuration", async || Ok(config(&world, "hours-producer").await? != before)).await?;
+    scene
+        .patch(json!({"marketHours": "Regular", "duplicates": "Keep"}))
+        .await?;
+    scene
+        .until("another configuration", async || {
+            Ok(config(&world, "hours-producer").await? != before)
+        })
+        .await?;
     scene.expect("changed", AT_REST).await
 }
 
 async fn the_plan_and_its_calls_change(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "plan").await?;
-    scene.expect("Basic", &[("QuotaSufficient", "False", "PlanExceeded")]).await?;
+    scene
+        .expect("Basic", &[("QuotaSufficient", "False", "PlanExceeded")])
+        .await?;
     scene.event("QuotaInsufficient", "Basic").await?;
-    scene.patch(json!({"source": {"fmp": {"plan": "Starter"}}})).await?;
-    scene.expect("Starter", &[("QuotaSufficient", "True", "WithinPlan")]).await?;
-    scene.patch(json!({"source": {"fmp": {"callsPerDay": 10, "quotaPolicy": "Enforce"}}})).await?;
-    scene.expect("ten calls", &[("QuotaSufficient", "False", "PlanExceeded")]).await
+    scene
+        .patch(json!({"source": {"fmp": {"plan": "Starter"}}}))
+        .await?;
+    scene
+        .expect("Starter", &[("QuotaSufficient", "True", "WithinPlan")])
+        .await?;
+    scene
+        .patch(json!({"source": {"fmp": {"callsPerDay": 10, "quotaPolicy": "Enforce"}}}))
+        .await?;
+    scene
+        .expect("ten calls", &[("QuotaSufficient", "False", "PlanExceeded")])
+        .await
 }
 
 async fn the_base_url_changes(world: Arc<World>) -> Result<()> {
@@ -105,11 +142,23 @@ async fn the_base_url_changes(world: Arc<World>) -> Result<()> {
 
 async fn the_api_key_reference_changes(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "keyref").await?;
-    scene.patch(json!({"source": {"fmp": {"apiKeySecretRef": {"name": "nowhere"}}}})).await?;
-    scene.expect("no such Secret", &[("SourceReady", "False", "SecretNotFound"), ("Stalled", "True", "SecretNotFound")]).await?;
+    scene
+        .patch(json!({"source": {"fmp": {"apiKeySecretRef": {"name": "nowhere"}}}}))
+        .await?;
+    scene
+        .expect(
+            "no such Secret",
+            &[
+                ("SourceReady", "False", "SecretNotFound"),
+                ("Stalled", "True", "SecretNotFound"),
+            ],
+        )
+        .await?;
     // The producer that runs goes on with the key that it has.
     world.api::<Deployment>().get("keyref-producer").await?;
-    scene.patch(json!({"source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}}})).await?;
+    scene
+        .patch(json!({"source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}}}))
+        .await?;
     scene.expect("back", AT_REST).await
 }
 
@@ -121,21 +170,30 @@ async fn another_source_takes_the_place_of_the_first(world: Arc<World>) -> Resul
 }
 
 async fn windows_and_lateness_change(world: Arc<World>) -> Result<()> {
-    let spec = json!({"processing": {"windows": ["10s", "15m"], "allowedLateness": "2h", "outOfOrderness": "9s"}});
+    let spec =
+        json!({"processing": {"windows": ["10s", "15m"], "allowedLateness": "2h", "outOfOrderness": "9s"}});
     changes(&world, "windows", spec, "processor", "15m").await
 }
 
 async fn bounds_of_event_time_change(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "bounds").await?;
     let before = config(&world, "bounds-processor").await?;
-    scene.patch(json!({"processing": {"maxFuture": "2m", "maxAge": "3d"}})).await?;
-    scene.until("another configuration", async || Ok(config(&world, "bounds-processor").await? != before)).await?;
+    scene
+        .patch(json!({"processing": {"maxFuture": "2m", "maxAge": "3d"}}))
+        .await?;
+    scene
+        .until("another configuration", async || {
+            Ok(config(&world, "bounds-processor").await? != before)
+        })
+        .await?;
     scene.expect("changed", AT_REST).await
 }
 
 async fn replicas_change(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "replicas").await?;
-    scene.patch(json!({"processing": {"replicas": {"min": 2}}})).await?;
+    scene
+        .patch(json!({"processing": {"replicas": {"min": 2}}}))
+        .await?;
     scene
         .until("two replicas", async || {
             let processor = world.api::<Deployment>().get("replicas-processor").await?;
@@ -148,14 +206,27 @@ async fn replicas_change(world: Arc<World>) -> Result<()> {
 async fn partitions_change_by_a_new_generation(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "partitions").await?;
     scene.patch(json!({"processing": {"partitions": 3}})).await?;
-    scene.expect("under way", &[("Reconciling", "True", "Repartitioning"), ("BrokerReady", "True", "AsDeclared")]).await?;
+    scene
+        .expect(
+            "under way",
+            &[
+                ("Reconciling", "True", "Repartitioning"),
+                ("BrokerReady", "True", "AsDeclared"),
+            ],
+        )
+        .await?;
     scene.event("RepartitionStarted", "generation 2").await?;
     for partition in 0..3 {
         let queue = scene.of_broker(&format!("ticks.2.{partition}"));
         ensure!(scene.has(&scene.path("queues", &queue)).await?, "{queue}");
     }
     // The Deployment of the producer is never rolled here, so that the old queues stay.
-    ensure!(scene.has(&scene.path("queues", &scene.of_broker("ticks.1.0"))).await?, "the old queue is gone");
+    ensure!(
+        scene
+            .has(&scene.path("queues", &scene.of_broker("ticks.1.0")))
+            .await?,
+        "the old queue is gone"
+    );
     Ok(())
 }
 
@@ -173,40 +244,75 @@ async fn the_retention_changes(world: Arc<World>) -> Result<()> {
 async fn a_feed_is_suspended_and_resumed(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "suspend").await?;
     let replicas = async || -> Result<Option<i32>> {
-        Ok(world.api::<Deployment>().get("suspend-producer").await?.spec.and_then(|spec| spec.replicas))
+        Ok(world
+            .api::<Deployment>()
+            .get("suspend-producer")
+            .await?
+            .spec
+            .and_then(|spec| spec.replicas))
     };
     scene.patch(json!({"suspend": true})).await?;
-    scene.until("no producer", async || Ok(replicas().await? == Some(0))).await?;
+    scene
+        .until("no producer", async || Ok(replicas().await? == Some(0)))
+        .await?;
     // Nobody says of the Deployment that its pods are gone; it had none. So a controller's words are put there.
     let status = json!({"status": {"observedGeneration": 2, "replicas": 0, "updatedReplicas": 0}});
     world
         .api::<Deployment>()
         .patch_status("suspend-producer", &PatchParams::default(), &Patch::Merge(status))
         .await?;
-    scene.expect("suspended", &[("Suspended", "True", "Drained")]).await?;
+    scene
+        .expect("suspended", &[("Suspended", "True", "Drained")])
+        .await?;
     scene.event("Drained", "every queue is empty").await?;
     scene.patch(json!({"suspend": false})).await?;
-    scene.until("a producer", async || Ok(replicas().await? == Some(1))).await?;
+    scene
+        .until("a producer", async || Ok(replicas().await? == Some(1)))
+        .await?;
     scene.expect("resumed", AT_REST).await
 }
 
 async fn a_feed_moves_to_another_broker(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "movebroker").await?;
-    world.connection("broker", "movebroker-connection", json!({"vhost": "nowhere"})).await?;
-    scene.patch(json!({"broker": {"secretRef": {"name": "movebroker-connection"}}})).await?;
-    let expected = [("BrokerReady", "False", "VirtualHostNotFound"), ("Stalled", "True", "VirtualHostNotFound"), ("SchemaReady", "True", "AsDeclared")];
+    world
+        .connection("broker", "movebroker-connection", json!({"vhost": "nowhere"}))
+        .await?;
+    scene
+        .patch(json!({"broker": {"secretRef": {"name": "movebroker-connection"}}}))
+        .await?;
+    let expected = [
+        ("BrokerReady", "False", "VirtualHostNotFound"),
+        ("Stalled", "True", "VirtualHostNotFound"),
+        ("SchemaReady", "True", "AsDeclared"),
+    ];
     scene.expect("no such virtual host", &expected).await?;
-    world.connection("broker", "movebroker-connection", json!({})).await?;
+    world
+        .connection("broker", "movebroker-connection", json!({}))
+        .await?;
     scene.expect("it is there", AT_REST).await
 }
 
 async fn a_feed_moves_to_another_database(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "movedatabase").await?;
-    world.connection("database", "movedatabase-connection", json!({"dbname": "nowhere"})).await?;
-    scene.patch(json!({"database": {"secretRef": {"name": "movedatabase-connection"}}})).await?;
-    let expected = [("SchemaReady", "False", "DatabaseNotFound"), ("Stalled", "True", "DatabaseNotFound"), ("BrokerReady", "True", "AsDeclared")];
+    world
+        .connection(
+            "database",
+            "movedatabase-connection",
+            json!({"dbname": "nowhere"}),
+        )
+        .await?;
+    scene
+        .patch(json!({"database": {"secretRef": {"name": "movedatabase-connection"}}}))
+        .await?;
+    let expected = [
+        ("SchemaReady", "False", "DatabaseNotFound"),
+        ("Stalled", "True", "DatabaseNotFound"),
+        ("BrokerReady", "True", "AsDeclared"),
+    ];
     scene.expect("no such database", &expected).await?;
-    world.connection("database", "movedatabase-connection", json!({})).await?;
+    world
+        .connection("database", "movedatabase-connection", json!({}))
+        .await?;
     scene.expect("it is there", AT_REST).await
 }
 
@@ -219,7 +325,9 @@ async fn a_change_that_admission_refuses_changes_nothing(world: Arc<World>) -> R
     scene.expect("as before", AT_REST).await
 }
 
-async fn a_change_that_admission_lets_through_leaves_the_last_valid_spec_running(world: Arc<World>) -> Result<()> {
+async fn a_change_that_admission_lets_through_leaves_the_last_valid_spec_running(
+    world: Arc<World>,
+) -> Result<()> {
     let scene = Scene::at_rest(&world, "lastvalid").await?;
     let before = config(&world, "lastvalid-processor").await?;
     // An older definition, which has no such rule.
@@ -229,26 +337,48 @@ async fn a_change_that_admission_lets_through_leaves_the_last_valid_spec_running
         .pointer(pointer)
         .cloned()
         .context("maxFuture has no rule")?;
-    let patch = |operations: Value| -> Result<Patch<()>> { Ok(Patch::Json(serde_json::from_value(operations)?)) };
+    let patch =
+        |operations: Value| -> Result<Patch<()>> { Ok(Patch::Json(serde_json::from_value(operations)?)) };
     let without = patch(json!([{"op": "remove", "path": pointer}]))?;
-    definitions.patch("stockfeeds.stockfeed.dev", &PatchParams::default(), &without).await?;
+    definitions
+        .patch("stockfeeds.stockfeed.dev", &PatchParams::default(), &without)
+        .await?;
     let taken = scene
         .until("the change is taken", async || {
-            Ok(scene.patch(json!({"processing": {"maxFuture": "5ms", "windows": ["1m"]}})).await.is_ok())
+            Ok(scene
+                .patch(json!({"processing": {"maxFuture": "5ms", "windows": ["1m"]}}))
+                .await
+                .is_ok())
         })
         .await;
     let with = patch(json!([{"op": "add", "path": pointer, "value": rule}]))?;
-    definitions.patch("stockfeeds.stockfeed.dev", &PatchParams::default(), &with).await?;
+    definitions
+        .patch("stockfeeds.stockfeed.dev", &PatchParams::default(), &with)
+        .await?;
     taken?;
-    let invalid = [("Ready", "False", "InvalidSpec"), ("Stalled", "True", "InvalidSpec"), ("BrokerReady", "True", "AsDeclared")];
+    let invalid = [
+        ("Ready", "False", "InvalidSpec"),
+        ("Stalled", "True", "InvalidSpec"),
+        ("BrokerReady", "True", "AsDeclared"),
+    ];
     scene.expect("invalid", &invalid).await?;
     scene.event("InvalidSpec", "spec.processing.maxFuture").await?;
     let message = scene.conditions().await?["Ready"][2].clone();
-    ensure!(message.contains("the last valid spec goes on running"), "{message}");
+    ensure!(
+        message.contains("the last valid spec goes on running"),
+        "{message}"
+    );
     // What the last valid spec asked for is still healed.
     scene.comes_back::<Deployment>("lastvalid-processor").await?;
-    ensure!(config(&world, "lastvalid-processor").await? == before, "the workers were changed");
+    ensure!(
+        config(&world, "lastvalid-processor").await? == before,
+        "the workers were changed"
+    );
     scene.patch(json!({"processing": {"maxFuture": "6m"}})).await?;
     scene.expect("valid again", AT_REST).await?;
-    scene.until("the windows as well", async || Ok(config(&world, "lastvalid-processor").await? != before)).await
+    scene
+        .until("the windows as well", async || {
+            Ok(config(&world, "lastvalid-processor").await? != before)
+        })
+        .await
 }

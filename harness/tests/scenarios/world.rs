@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,7 +59,10 @@ impl World {
             &program("STOCKFEED_TEST_OPERATOR")?,
             &self.stand.api_server,
             self.folder.path(),
-            &["--resync-period=10s", &format!("--orphan-after={}s", ORPHAN_AFTER.as_secs())],
+            &[
+                "--resync-period=10s",
+                &format!("--orphan-after={}s", ORPHAN_AFTER.as_secs()),
+            ],
         )?;
         operator.wait_until_ready().await?;
         *self.operator.lock().map_err(|_| anyhow::anyhow!("poisoned"))? = Some(operator);
@@ -65,7 +71,11 @@ impl World {
 
     /// Kills the operator.
     pub fn kill_operator(&self) -> Result<()> {
-        let operator = self.operator.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.take();
+        let operator = self
+            .operator
+            .lock()
+            .map_err(|_| anyhow::anyhow!("poisoned"))?
+            .take();
         operator.context("no operator runs")?.kill()
     }
 
@@ -84,7 +94,9 @@ impl World {
     /// Executes SQL as the superuser.
     pub async fn sql(&self, statement: &str) -> Result<()> {
         let mut connection = self.stand.database.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut connection)
+            .await?;
         connection.close().await?;
         Ok(())
     }
@@ -92,7 +104,9 @@ impl World {
     /// Asks SQL for one value that is true or false.
     pub async fn sql_is(&self, query: &str) -> Result<bool> {
         let mut connection = self.stand.database.connect().await?;
-        let answer = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await?;
+        let answer = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&mut connection)
+            .await?;
         connection.close().await?;
         Ok(answer)
     }
@@ -107,7 +121,11 @@ impl World {
     /// A copy of the installation's Secret `of` ("broker" or "database") with some keys changed or, with null, removed.
     pub async fn connection(&self, of: &str, name: &str, changes: Value) -> Result<()> {
         let api = self.api::<Secret>();
-        let mut data = api.get(&format!("installation-{of}")).await?.data.unwrap_or_default();
+        let mut data = api
+            .get(&format!("installation-{of}"))
+            .await?
+            .data
+            .unwrap_or_default();
         for (key, value) in changes.as_object().into_iter().flatten() {
             match value.as_str() {
                 Some(text) => data.insert(key.clone(), k8s_openapi::ByteString(text.as_bytes().to_vec())),
@@ -176,32 +194,47 @@ impl<'a> Scene<'a> {
     /// Changes the spec.
     pub async fn patch(&self, spec: Value) -> Result<i64> {
         let patch = Patch::Merge(json!({"spec": spec}));
-        let changed = self.world.stand.feeds().patch(&self.name, &PatchParams::default(), &patch).await?;
+        let changed = self
+            .world
+            .stand
+            .feeds()
+            .patch(&self.name, &PatchParams::default(), &patch)
+            .await?;
         changed.metadata.generation.context("no generation")
     }
 
     /// Sets an annotation, or with null removes it.
     pub async fn annotate(&self, key: &str, value: Value) -> Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
-        self.world.stand.feeds().patch_metadata(&self.name, &PatchParams::default(), &patch).await?;
+        self.world
+            .stand
+            .feeds()
+            .patch_metadata(&self.name, &PatchParams::default(), &patch)
+            .await?;
         Ok(())
     }
 
     /// Makes the operator look now, as a change would.
     pub async fn nudge(&self) -> Result<()> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-        self.annotate("example.com/nudge", json!(now.to_string())).await
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        self.annotate("example.com/nudge", json!(count.to_string())).await
     }
 
     /// Marks the feed for deletion.
     pub async fn delete(&self) -> Result<()> {
-        self.world.stand.feeds().delete(&self.name, &DeleteParams::default()).await?;
+        self.world
+            .stand
+            .feeds()
+            .delete(&self.name, &DeleteParams::default())
+            .await?;
         Ok(())
     }
 
     /// Waits until the feed is gone.
     pub async fn gone(&self) -> Result<()> {
-        self.until("the feed is gone", async || Ok(self.feed().await?.is_none())).await
+        self.until("the feed is gone", async || Ok(self.feed().await?.is_none()))
+            .await
     }
 
     pub async fn feed(&self) -> Result<Option<StockFeed>> {
@@ -214,7 +247,12 @@ impl<'a> Scene<'a> {
         let status = feed.status.unwrap_or_default();
         let conditions = status.conditions.into_iter();
         Ok(conditions
-            .map(|condition| (condition.type_, [condition.status, condition.reason, condition.message]))
+            .map(|condition| {
+                (
+                    condition.type_,
+                    [condition.status, condition.reason, condition.message],
+                )
+            })
             .collect())
     }
 
@@ -222,7 +260,10 @@ impl<'a> Scene<'a> {
     pub async fn expect(&self, step: &str, expected: &[Expected<'_>]) -> Result<()> {
         let began = Instant::now();
         loop {
-            let feed = self.feed().await?.with_context(|| format!("{step}: the feed is gone"))?;
+            let feed = self
+                .feed()
+                .await?
+                .with_context(|| format!("{step}: the feed is gone"))?;
             let generation = feed.metadata.generation;
             let status = feed.status.clone().unwrap_or_default();
             let holds = |(kind, truth, reason): &Expected<'_>| {
@@ -273,7 +314,13 @@ impl<'a> Scene<'a> {
     }
 
     /// Changes a child as somebody else would, and waits until `is_healed` says of it that it is as before, with an Event.
-    pub async fn heals<K>(&self, name: &str, change: Value, event: &str, is_healed: impl Fn(&K) -> bool) -> Result<()>
+    pub async fn heals<K>(
+        &self,
+        name: &str,
+        change: Value,
+        event: &str,
+        is_healed: impl Fn(&K) -> bool,
+    ) -> Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -282,17 +329,25 @@ impl<'a> Scene<'a> {
             + DeserializeOwned,
     {
         let api = self.world.api::<K>();
-        let changed = api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        let changed = api
+            .patch(name, &PatchParams::default(), &Patch::Merge(change))
+            .await?;
         ensure!(!is_healed(&changed), "{name}: the change changed nothing");
         let what = format!("{} {name} is healed", K::kind(&()));
-        self.until(&what, async || Ok(api.get_opt(name).await?.is_some_and(|live| is_healed(&live)))).await?;
+        self.until(&what, async || {
+            Ok(api.get_opt(name).await?.is_some_and(|live| is_healed(&live)))
+        })
+        .await?;
         self.event("ObjectHealed", event).await
     }
 
     /// Deletes a child, and waits until another one is there, with an Event.
     pub async fn comes_back<K>(&self, name: &str) -> Result<()>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
     {
         let api = self.world.api::<K>();
         let before = api.get(name).await?.uid();
@@ -303,7 +358,11 @@ impl<'a> Scene<'a> {
             Ok(live.is_some_and(|live| live.uid() != before && live.meta().deletion_timestamp.is_none()))
         })
         .await?;
-        self.event("ObjectHealed", &format!("{} {name} had been removed", K::kind(&()))).await
+        self.event(
+            "ObjectHealed",
+            &format!("{} {name} had been removed", K::kind(&())),
+        )
+        .await
     }
 
     /// The name of a broker's thing of the feed: `markets.<feed>.<what>`.
@@ -325,7 +384,11 @@ impl<'a> Scene<'a> {
             vhost => format!("{kind}/{vhost}"),
         };
         let all = self.world.broker(Method::GET, &list, None).await?;
-        Ok(all.as_array().into_iter().flatten().any(|one| one["name"] == name))
+        Ok(all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|one| one["name"] == name))
     }
 
     /// The feed's schema. Names of scenarios have no hyphen.
@@ -352,7 +415,8 @@ fn merge(target: &mut Value, changes: &Value) {
 }
 
 fn program(variable: &str) -> Result<PathBuf> {
-    let path = std::env::var_os(variable).with_context(|| format!("{variable} is not set; run cargo xtask test"))?;
+    let path =
+        std::env::var_os(variable).with_context(|| format!("{variable} is not set; run cargo xtask test"))?;
     ensure!(Path::new(&path).exists(), "{variable} names nothing");
     Ok(path.into())
 }
