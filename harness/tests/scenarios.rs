@@ -28,7 +28,7 @@ mod trouble;
 #[path = "scenarios/update.rs"]
 mod update;
 
-use world::World;
+use world::{Shared, World};
 
 /// How many run at once.
 const AT_ONCE: usize = 8;
@@ -95,12 +95,13 @@ async fn all_scenarios() -> Result<()> {
     let wanted = std::env::var_os("STOCKFEED_SCENARIO")
         .map(|text| text.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let world = Arc::new(World::make().await?);
+    let shared = Arc::new(Shared::make().await?);
     let run = |scenario: Scenario| {
-        let world = Arc::clone(&world);
+        let world = Arc::new(World::new(Arc::clone(&shared)));
         async move {
             let began = Instant::now();
-            let result = (scenario.run)(world).await;
+            let result = (scenario.run)(Arc::clone(&world)).await;
+            let result = result.and(world.leave().await);
             let seconds = began.elapsed().as_secs_f64();
             match &result {
                 Ok(()) => println!("scenario {} ... ok ({seconds:.1} s)", scenario.name),
@@ -136,7 +137,7 @@ async fn all_scenarios() -> Result<()> {
     ensure!(
         failed.is_empty(),
         "failed: {failed:?}; the operator's log: {}",
-        world.log()
+        shared.log()
     );
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use harness::{NAMESPACE, OperatorProcess, Stand, feed};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{core::v1::Secret, events::v1::Event},
+    api::{apps::v1::Deployment, core::v1::Secret, events::v1::Event},
 };
 use kube::{
     Api, Resource, ResourceExt as _,
@@ -33,24 +34,61 @@ const POLL: Duration = Duration::from_millis(250);
 pub const ORPHAN_AFTER: Duration = Duration::from_secs(10);
 
 /// What all scenarios share.
-pub struct World {
+pub struct Shared {
     pub stand: Stand,
     operator: Mutex<Option<OperatorProcess>>,
     folder: tempfile::TempDir,
 }
 
+/// What one scenario works with.
+pub struct World {
+    shared: Arc<Shared>,
+    /// Feeds that it has made.
+    made: Mutex<Vec<String>>,
+}
+
+impl Deref for World {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl World {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            made: Mutex::default(),
+        }
+    }
+
+    /// Marks every feed that it has made for deletion: what is not looked at any more should cost nothing.
+    pub async fn leave(&self) -> Result<()> {
+        let made = std::mem::take(&mut *self.made.lock().map_err(|_| anyhow::anyhow!("poisoned"))?);
+        for name in made {
+            let deleted = self.stand.feeds().delete(&name, &DeleteParams::default()).await;
+            ensure!(
+                deleted.is_ok() || self.stand.feeds().get_opt(&name).await?.is_none(),
+                "{name} cannot be deleted"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
     pub async fn make() -> Result<Self> {
         rustls::crypto::ring::default_provider().install_default().ok();
         let folder = tempfile::tempdir()?;
         let stand = Stand::make(&program("STOCKFEED_TEST_KUBE")?, folder.path()).await?;
-        let world = Self {
+        let shared = Self {
             stand,
             operator: Mutex::default(),
             folder,
         };
-        world.start_operator().await?;
-        Ok(world)
+        shared.start_operator().await?;
+        Ok(shared)
     }
 
     /// Starts an operator; the one before has ended.
@@ -219,6 +257,23 @@ impl<'a> Scene<'a> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         self.annotate("example.com/nudge", json!(count.to_string())).await
+    }
+
+    /// Says of the producer's Deployment, as its controller would, that it has no pod.
+    pub async fn no_producer_runs(&self) -> Result<()> {
+        let name = format!("{}-producer", self.name);
+        let api = self.world.api::<Deployment>();
+        let has_none = async || -> Result<bool> {
+            let deployment = api.get_opt(&name).await?;
+            let spec = deployment.and_then(|deployment| deployment.spec);
+            Ok(spec.is_some_and(|spec| spec.replicas == Some(0)))
+        };
+        self.until("the producer has no replicas", has_none).await?;
+        let generation = api.get(&name).await?.metadata.generation;
+        let status = json!({"status": {"observedGeneration": generation, "replicas": 0, "updatedReplicas": 0}});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+            .await?;
+        Ok(())
     }
 
     /// Marks the feed for deletion.
