@@ -147,6 +147,8 @@ async fn a_deletion_without_its_secret_is_given_up_in_time(world: Arc<World>) ->
         .api::<Secret>()
         .delete("orphansecret-connection", &DeleteParams::default())
         .await?;
+    // What was read of a Secret is used for two seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     scene.delete().await?;
     scene.gone().await?;
     scene.event("Orphaned", "does not exist").await
@@ -161,6 +163,7 @@ async fn a_paused_feed_can_be_deleted(world: Arc<World>) -> Result<()> {
 
 async fn a_suspended_feed_can_be_deleted(world: Arc<World>) -> Result<()> {
     let scene = Scene::create(&world, "suspendedgone", json!({"suspend": true})).await?;
+    scene.no_producer_runs().await?;
     scene
         .expect("suspended", &[("Suspended", "True", "Drained")])
         .await?;

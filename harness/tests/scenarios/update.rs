@@ -217,8 +217,8 @@ async fn partitions_change_by_a_new_generation(world: Arc<World>) -> Result<()> 
         .await?;
     scene.event("RepartitionStarted", "generation 2").await?;
     for partition in 0..3 {
-        let queue = scene.of_broker(&format!("ticks.2.{partition}"));
-        ensure!(scene.has(&scene.path("queues", &queue)).await?, "{queue}");
+        let path = scene.path("queues", &scene.of_broker(&format!("ticks.2.{partition}")));
+        scene.until(&path, async || scene.has(&path).await).await?;
     }
     // The Deployment of the producer is never rolled here, so that the old queues stay.
     ensure!(
@@ -252,15 +252,7 @@ async fn a_feed_is_suspended_and_resumed(world: Arc<World>) -> Result<()> {
             .and_then(|spec| spec.replicas))
     };
     scene.patch(json!({"suspend": true})).await?;
-    scene
-        .until("no producer", async || Ok(replicas().await? == Some(0)))
-        .await?;
-    // Nobody says of the Deployment that its pods are gone; it had none. So a controller's words are put there.
-    let status = json!({"status": {"observedGeneration": 2, "replicas": 0, "updatedReplicas": 0}});
-    world
-        .api::<Deployment>()
-        .patch_status("suspend-producer", &PatchParams::default(), &Patch::Merge(status))
-        .await?;
+    scene.no_producer_runs().await?;
     scene
         .expect("suspended", &[("Suspended", "True", "Drained")])
         .await?;

@@ -270,7 +270,8 @@ impl<'a> Scene<'a> {
         };
         self.until("the producer has no replicas", has_none).await?;
         let generation = api.get(&name).await?.metadata.generation;
-        let status = json!({"status": {"observedGeneration": generation, "replicas": 0, "updatedReplicas": 0}});
+        let status =
+            json!({"status": {"observedGeneration": generation, "replicas": 0, "updatedReplicas": 0}});
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
             .await?;
         Ok(())
