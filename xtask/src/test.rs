@@ -294,14 +294,14 @@ fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suit
     };
     suite.step("end-to-end tests", || {
         let run = progress.step("Running the end-to-end tests", "e2e", |log| {
-            let result = log.run(&mut e2e_command(workspace, &access));
+            let result = log.run(&mut e2e_command(workspace, cluster, &access));
             closing_lines(log, result)
         });
         run.map_err(|error| up::explain(progress, &access, error))
     });
 }
 
-fn e2e_command(workspace: &Workspace, access: &Access) -> Command {
+fn e2e_command(workspace: &Workspace, cluster: Cluster, access: &Access) -> Command {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&workspace.root)
@@ -319,6 +319,9 @@ fn e2e_command(workspace: &Workspace, access: &Access) -> Command {
         .env("STOCKFEED_KUBECTL", access.programs.join("kubectl"))
         .env("STOCKFEED_HELM", access.programs.join("helm"))
         .env("STOCKFEED_ARTEFACTS", workspace.artefacts.join("test"));
+    if cluster == Cluster::Testbed {
+        cargo.env("STOCKFEED_AUDIT_LOG", workspace.testbed_state.join("audit.log"));
+    }
     cargo
 }
 
