@@ -86,7 +86,10 @@ async fn every_right_of_the_operator_is_used_and_none_is_missing() -> Result<()>
     let done = done(&log);
     let operator = format!("{RELEASE}-operator");
     let wide: ClusterRole = Api::all(cluster.client.clone()).get(&operator).await?;
-    let connections: Role = cluster.api(SYSTEM).get(&format!("{operator}-connections")).await?;
+    let connections: Role = cluster
+        .api(SYSTEM)
+        .get(&format!("{operator}-connections"))
+        .await?;
     let election: Role = cluster.api(SYSTEM).get(&format!("{operator}-election")).await?;
     let mut held = rights(&wide.rules.unwrap_or_default());
     held.extend(rights(&connections.rules.unwrap_or_default()));

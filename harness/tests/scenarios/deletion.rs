@@ -1,6 +1,9 @@
 //! How a feed ends.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
@@ -43,6 +46,7 @@ async fn leaves_nothing(scene: &Scene<'_>) -> Result<()> {
         !scene.has(&format!("users/markets.{}", scene.name)).await?,
         "the user is left"
     );
+    scene.event("CleanedUp", "gone").await?;
     let schema = scene.schema();
     let query = format!(
         "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE '{schema}\\_%')"
@@ -108,6 +112,8 @@ async fn is_given_up(world: &World, of: &str, feed: &str, port: &str) -> Result<
     let scene = Scene::create(world, feed, json!({of: {"secretRef": {"name": secret}}})).await?;
     scene.expect("made", AT_REST).await?;
     world.connection(of, &secret, json!({port: "1"})).await?;
+    // What was read of a Secret is used for two seconds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let began = Instant::now();
     scene.delete().await?;
     scene
@@ -121,7 +127,7 @@ async fn is_given_up(world: &World, of: &str, feed: &str, port: &str) -> Result<
         .await?;
     scene.gone().await?;
     ensure!(
-        began.elapsed() + std::time::Duration::from_secs(1) >= ORPHAN_AFTER,
+        began.elapsed() + Duration::from_secs(1) >= ORPHAN_AFTER,
         "given up after {:?}",
         began.elapsed()
     );
@@ -148,7 +154,7 @@ async fn a_deletion_without_its_secret_is_given_up_in_time(world: Arc<World>) ->
         .delete("orphansecret-connection", &DeleteParams::default())
         .await?;
     // What was read of a Secret is used for two seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     scene.delete().await?;
     scene.gone().await?;
     scene.event("Orphaned", "does not exist").await

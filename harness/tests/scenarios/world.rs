@@ -345,25 +345,48 @@ impl<'a> Scene<'a> {
 
     /// Waits until an Event of the feed has this reason and these words.
     pub async fn event(&self, reason: &str, words: &str) -> Result<()> {
-        let what = format!("an Event {reason} with {words:?}");
-        self.until(&what, async || {
+        let began = Instant::now();
+        loop {
             let events = self.world.api::<Event>().list(&ListParams::default()).await?;
-            Ok(events.items.iter().any(|event| {
-                let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
-                let note = event.note.as_deref().unwrap_or_default();
-                regarding == Some(self.name.as_str())
-                    && event.reason.as_deref() == Some(reason)
-                    && note.contains(words)
-            }))
-        })
-        .await
+            let own: Vec<_> = events
+                .items
+                .iter()
+                .filter(|event| {
+                    let regarding = event.regarding.as_ref();
+                    regarding.and_then(|object| object.name.as_deref()) == Some(self.name.as_str())
+                })
+                .map(|event| {
+                    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                    (text(&event.reason), text(&event.note))
+                })
+                .collect();
+            if own
+                .iter()
+                .any(|(said, note)| said == reason && note.contains(words))
+            {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < WITHIN,
+                "{}: no Event {reason} with {words:?} among {own:?}",
+                self.name
+            );
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Waits until something is so.
     pub async fn until(&self, what: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
         let began = Instant::now();
         while !is_so().await? {
-            ensure!(began.elapsed() < WITHIN, "{}: not so: {what}", self.name);
+            if began.elapsed() > WITHIN {
+                let status = self.feed().await?.and_then(|feed| feed.status);
+                bail!(
+                    "{}: not so: {what}; its status: {}",
+                    self.name,
+                    serde_json::to_string(&status)?
+                );
+            }
             tokio::time::sleep(POLL).await;
         }
         Ok(())
