@@ -23,6 +23,10 @@ pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 pub const PAUSED: &str = "stockfeed.dev/paused";
 /// On a feed: another value than before has an image tried again that was put back.
 pub const RETRY_ROLLOUT: &str = "stockfeed.dev/retry-rollout";
+/// On a feed, and from there on the producer's pod template: when its value changes, the producer is replaced.
+pub const RESTART_PRODUCER: &str = "stockfeed.dev/restart-producer";
+/// On a feed, and from there on the processors' pod template: when its value changes, the processors are replaced, one by one.
+pub const RESTART_PROCESSOR: &str = "stockfeed.dev/restart-processor";
 /// On the processors' `ConfigMap`: the spec that the workers run by, which goes on running when a later one cannot be used.
 pub const LAST_VALID_SPEC: &str = "stockfeed.dev/last-valid-spec";
 
@@ -47,6 +51,15 @@ impl Component {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// The annotation that asks for a restart.
+    #[must_use]
+    pub const fn restart_annotation(self) -> &'static str {
+        match self {
+            Self::Producer => RESTART_PRODUCER,
+            Self::Processor => RESTART_PROCESSOR,
+        }
     }
 
     /// The port of health, metrics and API.

@@ -3,7 +3,10 @@
 //! Admission refuses nearly all of this already; what is checked here came in under an older schema, or is beyond what a
 //! schema can say. A feed that fails keeps its last valid workers running.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use contract::{
     config::{
@@ -107,6 +110,8 @@ pub struct ValidatedFeed {
     pub wanted_images: Images,
     /// What is other in the workers' pods.
     pub overrides: WorkerOverrides,
+    /// What a person last asked for.
+    pub restarts: Restarts,
     /// The network of the pods; `None`: it is not restricted.
     pub isolation: Option<Isolation>,
     /// The broker, or why there is none.
@@ -121,6 +126,34 @@ pub struct ValidatedFeed {
     pub reader_secret: OwnSecret,
     /// The tokens of the producer's API.
     pub token: ApiToken,
+}
+
+/// When a person last asked for a restart, in whatever words: only that they changed counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restarts {
+    producer: Option<String>,
+    processor: Option<String>,
+}
+
+impl Restarts {
+    /// What the annotations say.
+    #[must_use]
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let asked = |component: Component| annotations.get(component.restart_annotation()).cloned();
+        Self {
+            producer: asked(Component::Producer),
+            processor: asked(Component::Processor),
+        }
+    }
+
+    /// What was asked for this worker, if anything was.
+    #[must_use]
+    pub fn of_component(&self, component: Component) -> Option<&str> {
+        match component {
+            Component::Producer => self.producer.as_deref(),
+            Component::Processor => self.processor.as_deref(),
+        }
+    }
 }
 
 /// What is other in the workers' pods.
@@ -431,6 +464,7 @@ pub fn validate(
         images,
         wanted_images,
         overrides,
+        restarts: Restarts::of(feed.annotations()),
         isolation: defaults.isolation.clone(),
         broker,
         database,

@@ -1,5 +1,7 @@
 //! The Deployments of the workers.
 
+use std::collections::BTreeMap;
+
 use contract::config::QueueGeneration;
 use k8s_openapi::{
     ByteString,
@@ -167,18 +169,21 @@ fn deployment(feed: &ValidatedFeed, worker: Worker) -> Deployment {
     let name = feed.name.name();
     let labels = labels::of_component(name, worker.component);
     let object_name = worker.component.object_name(name);
-    let annotations = [
+    let component = worker.component;
+    let mut annotations = BTreeMap::from([
         (labels::CONFIG_HASH.to_owned(), worker.hash.clone()),
         (labels::QUEUE_GENERATION.to_owned(), worker.generation.to_string()),
-    ];
-    let component = worker.component;
+    ]);
+    // Another value makes another template, and so other pods.
+    let asked = feed.restarts.of_component(component);
+    annotations.extend(asked.map(|asked| (component.restart_annotation().to_owned(), asked.to_owned())));
     let selector = labels::selector(name, component);
     let strategy = worker.strategy.clone();
     let replicas = worker.replicas;
     let mut pod_template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
-            annotations: Some(annotations.into()),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(pod(feed, worker, object_name.clone())),

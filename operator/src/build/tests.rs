@@ -1,4 +1,5 @@
 use k8s_openapi::ByteString;
+use rstest::rstest;
 use serde_json::json;
 
 use super::*;
@@ -135,6 +136,32 @@ fn pods_are_replaced_when_what_they_read_changes() {
     let mut other_replicas = example();
     other_replicas["spec"]["processing"]["replicas"]["min"] = json!(1);
     assert_eq!(hashes(&validated(other_replicas)), before, "replicas");
+}
+
+#[rstest]
+#[case::none(json!({}), None, None)]
+#[case::producer(json!({"stockfeed.dev/restart-producer": "noon"}), Some("noon"), None)]
+#[case::processor(json!({"stockfeed.dev/restart-processor": "noon"}), None, Some("noon"))]
+fn a_restart_that_is_asked_for_reaches_the_pods_of_that_worker(
+    #[case] annotations: serde_json::Value,
+    #[case] producer: Option<&str>,
+    #[case] processor: Option<&str>,
+) {
+    let mut value = example();
+    value["metadata"]["annotations"] = annotations;
+    let built = build(&validated(value));
+    let asked = |plan: WorkloadPlan, key: &str| {
+        let template = plan.deployment.unwrap().spec.unwrap().template;
+        template.metadata.unwrap().annotations.unwrap().remove(key)
+    };
+    assert_eq!(
+        asked(built.producer, "stockfeed.dev/restart-producer").as_deref(),
+        producer
+    );
+    assert_eq!(
+        asked(built.processor, "stockfeed.dev/restart-processor").as_deref(),
+        processor
+    );
 }
 
 #[test]
