@@ -10,10 +10,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
+use crate::cluster;
+use crate::images::{self, Profile};
 use crate::progress::Progress;
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{cluster, images};
 
 /// What to measure.
 #[derive(Args, Debug)]
@@ -102,6 +103,7 @@ fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<(
         images::compile(
             workspace,
             log,
+            Profile::Image,
             None,
             &[("operator", "operator"), ("harness", "stockfeed-bench-operator")],
         )
@@ -142,9 +144,15 @@ fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<(
 fn compile(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     let title = "Compiling the measuring program (minutes when cold)";
     progress.step(title, "bench-compile", |log| {
-        images::compile(workspace, log, None, &[("bench", "stockfeed-bench")])?
-            .pop()
-            .context("cargo built no measuring program")
+        images::compile(
+            workspace,
+            log,
+            Profile::Image,
+            None,
+            &[("bench", "stockfeed-bench")],
+        )?
+        .pop()
+        .context("cargo built no measuring program")
     })
 }
 

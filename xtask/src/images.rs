@@ -92,7 +92,7 @@ pub fn binaries(workspace: &Workspace, progress: &Progress, names: &[&'static st
     );
     let programs: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
     progress.step(&title, "images-compile", |log| {
-        compile(workspace, log, Some(TARGET), &programs)
+        compile(workspace, log, Profile::Image, Some(TARGET), &programs)
     })
 }
 
@@ -142,17 +142,36 @@ fn server_image(workspace: &Workspace, progress: &Progress, server: &Server) -> 
     )
 }
 
-/// Compiles programs, each a package and a binary, with the images' profile, for a target or for this machine.
+/// How programs are compiled.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    /// As the images hold them.
+    Image,
+    /// As tests run them.
+    Dev,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+/// Compiles programs, each a package and a binary, for a target or for this machine.
 pub fn compile(
     workspace: &Workspace,
     log: &Log,
+    profile: Profile,
     target: Option<&str>,
     programs: &[(&str, &str)],
 ) -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&workspace.root)
-        .args(["build", "--locked", "--profile", "image"])
+        .args(["build", "--locked", "--profile", profile.name()])
         .args(["--message-format", "json-render-diagnostics"]);
     if let Some(target) = target {
         cargo.args(["--target", target]);

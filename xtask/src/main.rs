@@ -8,6 +8,7 @@ mod generated;
 mod images;
 mod packages;
 mod picture;
+mod plugin;
 mod progress;
 mod python;
 mod rootfs;

@@ -317,6 +317,11 @@ fn e2e_command(workspace: &Workspace, cluster: Cluster, access: &Access) -> Comm
         ])
         .env("KUBECONFIG", &access.kubeconfig)
         .env("STOCKFEED_KUBECTL", access.programs.join("kubectl"))
+        // kubectl looks for its plugins there.
+        .env(
+            "PATH",
+            format!("{}:{}", access.programs.display(), workspace.search_path),
+        )
         .env("STOCKFEED_HELM", access.programs.join("helm"))
         .env("STOCKFEED_ARTEFACTS", workspace.artefacts.join("test"));
     if cluster == Cluster::Testbed {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cluster::{Access, Cluster};
 use crate::images::{self, Image};
 use crate::packages;
+use crate::plugin;
 use crate::progress::{Log, Progress};
 use crate::workspace::{Workspace, hash_files, hash_text};
 
@@ -68,7 +69,9 @@ pub fn build(workspace: &Workspace, progress: &Progress, cluster: Cluster) -> Re
         let (access, servers) = others
             .join()
             .map_err(|_| anyhow!("building the cluster's programs panicked"))??;
-        Ok((access, programs?.into_iter().chain(servers).collect()))
+        let programs = programs?;
+        plugin::install(workspace, progress, &access)?;
+        Ok((access, programs.into_iter().chain(servers).collect()))
     })
 }
 
@@ -321,15 +324,11 @@ StockFeed is up in {title} ({elapsed}). To reach it:
 
   export PATH={programs}:$PATH KUBECONFIG={kubeconfig}
 
-  kubectl get sf -A                     # every feed
-  kubectl describe sf tech -n markets   # one feed: conditions, events
+  kubectl stockfeed status -A                 # every feed
+  kubectl stockfeed explain tech -n markets   # why one is not Ready, and what to do
+  kubectl stockfeed psql tech -n markets -- -c 'SELECT * FROM stock_data ORDER BY timestamp DESC LIMIT 10'
   kubectl port-forward -n markets svc/tech-producer 8000                # http://localhost:8000/health
   kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-rabbitmq 15672    # http://localhost:15672, Secret {RELEASE}-rabbitmq
-  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-postgresql 5432   # then, as the feed's reader:
-
-  reader() {{ kubectl get secret -n markets tech-database-reader -o "jsonpath={{.data.$1}}" | base64 -d; }}
-  PGPASSWORD=$(reader password) psql -h localhost -U "$(reader username)" "$(reader dbname)" \
-    -c 'SELECT * FROM stock_data ORDER BY timestamp DESC LIMIT 10'
 
 To stop it and remove everything: cargo xtask down"#,
         title = cluster.title(),
