@@ -248,10 +248,16 @@ fn notes(
     {
         notes.push(finding(ConditionType::Suspended, condition));
     }
-    if let Some(condition) = find(status, ConditionType::Reconciling)
-        .filter(|condition| condition.reason == reason::REPARTITIONING)
-    {
-        notes.push(finding(ConditionType::Reconciling, condition));
+    // Under way, or waiting for a person, while the feed works: other reasons of the two repeat a stage's.
+    for (kind, reasons) in [
+        (
+            ConditionType::Reconciling,
+            &[reason::REPARTITIONING, reason::ROLLING_OUT][..],
+        ),
+        (ConditionType::Stalled, &[reason::ROLLED_BACK]),
+    ] {
+        let said = find(status, kind).filter(|condition| reasons.contains(&condition.reason.as_str()));
+        notes.extend(said.map(|condition| finding(kind, condition)));
     }
     if let Some(scaling) = &status.scaling
         && ["AtMaximum", "NothingCommitted", "ConsumerStalled"].contains(&scaling.reason.as_str())

@@ -149,6 +149,12 @@ fn operator_says(reason: &str) -> Option<&'static str> {
         reason::SCHEMA_TOO_NEW => {
             "Upgrade the operator to the version that migrated this schema, or a later one. It never takes a schema back."
         }
+        reason::ROLLING_OUT => {
+            "Wait: the workers' new images are good when data flows on them; otherwise the last good ones are put back by themselves."
+        }
+        reason::ROLLED_BACK => {
+            "Name an image that works in spec.template or in the operator's installation. To have the same one tried again: kubectl annotate sf {name} -n {namespace} --overwrite stockfeed.dev/retry-rollout=$(date +%s)"
+        }
         reason::REPARTITIONING => {
             "Nothing: the old queues are drained first. If that takes long, see the processors: kubectl stockfeed status {name} -n {namespace}"
         }

@@ -131,6 +131,7 @@ fn what_informs_is_a_note_and_no_cause() {
     let mut informed = feed(&[
         ("DataComplete", "False", "MessagesMissing", "2 messages"),
         ("QuotaSufficient", "False", "PlanExceeded", "250 calls a day"),
+        ("Stalled", "True", "RolledBack", "no data flowed on image x"),
     ]);
     informed.metadata.generation = Some(2);
     let status = informed.status.as_mut().unwrap();
@@ -139,7 +140,13 @@ fn what_informs_is_a_note_and_no_cause() {
     let kinds: Vec<_> = explanation.notes.iter().map(|note| note.kind.as_str()).collect();
     assert_eq!(
         kinds,
-        ["Generation", "QuotaSufficient", "DataComplete", "Quarantine"]
+        [
+            "Generation",
+            "QuotaSufficient",
+            "DataComplete",
+            "Stalled",
+            "Quarantine"
+        ]
     );
     assert!(explanation.causes.is_empty());
     assert_eq!(explanation.headline, "markets/tech is Ready.");
