@@ -13,6 +13,8 @@ mod world;
 
 #[path = "scenarios/creation.rs"]
 mod creation;
+#[path = "scenarios/credentials.rs"]
+mod credentials;
 #[path = "scenarios/deletion.rs"]
 mod deletion;
 #[path = "scenarios/drift_broker.rs"]
@@ -62,6 +64,7 @@ fn all() -> Vec<Scenario> {
         drift_database::all(),
         drift_cluster::all(),
         trouble::all(),
+        credentials::all(),
         deletion::all(),
     ]
     .into_iter()

@@ -85,6 +85,7 @@ pub(crate) async fn healed(
     feed: &StockFeed,
     broker: &crate::broker::Outcome,
     database: &crate::database::Outcome,
+    rotated: bool,
 ) {
     let previous = feed.status.as_ref();
     let had_queues = previous.is_some_and(|status| status.queue_generation.is_some());
@@ -94,6 +95,9 @@ pub(crate) async fn healed(
         (had_schema, Reason::DatabaseHealed, &database.written),
     ];
     for (was_there, reason, written) in sides {
+        // That a server has not got a new password yet is nobody's doing.
+        let is_rotation = |kind: &Heal| rotated && matches!(kind, Heal::BrokerUser | Heal::RolePassword);
+        let written: Vec<_> = written.iter().filter(|(kind, _)| !is_rotation(kind)).collect();
         if !was_there || written.is_empty() {
             continue;
         }
@@ -101,13 +105,21 @@ pub(crate) async fn healed(
             .iter()
             .map(|(_, difference)| difference.as_str())
             .collect();
-        for (kind, _) in written {
+        for (kind, _) in &written {
             ctx.metrics.healed(*kind);
         }
         let note = differences.join("; ");
         info!(differences = note, "Healed what was not as declared");
         ctx.events.publish(feed, reason, &note).await;
     }
+}
+
+/// An Event of new passwords.
+pub(crate) async fn rotated(ctx: &Context, feed: &StockFeed) {
+    let note =
+        "the broker user and the database roles have new passwords; workers are replaced one after the other";
+    info!(detail = note, "Renewed the feed's passwords");
+    ctx.events.publish(feed, Reason::CredentialsRotated, note).await;
 }
 
 /// Events and metrics of healed Kubernetes objects.

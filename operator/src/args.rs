@@ -60,6 +60,11 @@ pub struct Args {
     #[arg(long, env = "STOCKFEED_ORPHAN_AFTER", default_value = "10m", value_parser = duration)]
     pub orphan_after: Duration,
 
+    /// How old the passwords of a feed's broker user and database roles may become before they are renewed, as in 90d. Not given: they
+    /// are renewed only when annotation stockfeed.dev/rotate-credentials asks for it.
+    #[arg(long, env = "STOCKFEED_ROTATE_CREDENTIALS_AFTER", value_parser = duration)]
+    pub rotate_credentials_after: Option<Duration>,
+
     /// How long it is waited for data to flow on a worker's new image before the last good one is put back.
     #[arg(long, env = "STOCKFEED_ROLLOUT_DEADLINE", default_value = "10m", value_parser = duration)]
     pub rollout_deadline: Duration,
@@ -153,6 +158,7 @@ impl Args {
             resync_period,
             concurrency,
             orphan_after,
+            rotate_credentials_after,
             rollout_deadline,
             network_policies,
             network_clients,
@@ -180,6 +186,7 @@ impl Args {
                 broker_secret,
                 database_secret,
                 orphan_after,
+                rotate_after: rotate_credentials_after,
                 rollout_deadline,
                 isolation: network_policies.then_some(Isolation {
                     operator: Operator {

@@ -23,6 +23,7 @@ mod deployments;
 mod disruption;
 mod network;
 mod objects;
+mod secrets;
 mod template;
 
 /// What workers wait for before it is known which queues there are.
@@ -168,8 +169,8 @@ pub fn build(feed: &ValidatedFeed) -> Resources<Prepared> {
         database: feed.database.clone().map(|admin| DatabasePlan {
             admin,
             feed: feed.name.clone(),
-            writer_password: feed.writer_secret.password.clone(),
-            reader_password: feed.reader_secret.password.clone(),
+            writer_password: feed.writer_secret.credential.password.clone(),
+            reader_password: feed.reader_secret.credential.password.clone(),
             retention: feed.retention,
         }),
         producer: WorkloadPlan {
@@ -207,7 +208,7 @@ fn must_hold(feed: &ValidatedFeed, producer: Option<&Deployment>, processor: Opt
 }
 
 fn topology(feed: &ValidatedFeed) -> Topology {
-    let password = feed.broker_secret.password.clone();
+    let password = feed.broker_secret.credential.password.clone();
     let next = feed.published().map_or(0, |queues| queues.generation);
     let publishing = Publishing {
         from: feed.producer.oldest().map_or(next, |oldest| oldest.min(next)),

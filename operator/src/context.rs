@@ -71,6 +71,8 @@ pub struct Defaults {
     pub database_secret: Option<SecretName>,
     /// How long a deletion waits for a broker or database that cannot be reached.
     pub orphan_after: Duration,
+    /// How old the passwords of a feed may become; `None`: as old as they like.
+    pub rotate_after: Option<Duration>,
     /// How long it is waited for data to flow on a worker's new image.
     pub rollout_deadline: Duration,
     /// The network of a feed's pods; `None`: it is not restricted.

@@ -11,12 +11,6 @@ use k8s_openapi::{
     },
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
-use rand::{
-    TryRngCore as _,
-    distr::{Alphanumeric, SampleString as _},
-    rngs::OsRng,
-};
-use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu};
 
@@ -27,14 +21,12 @@ use crate::{
     clock,
     connection::{BrokerConnection, Data, DatabaseConnection, Problem},
     context::{Context, Defaults},
+    credential::Credential,
     labels::{self, Component},
     rollout::Rollout,
     secrets::Secrets,
     token::ApiToken,
 };
-
-/// How long generated passwords are: 190 bits.
-const PASSWORD_LENGTH: usize = 32;
 
 /// What was read.
 #[derive(Clone, Debug)]
@@ -68,8 +60,8 @@ pub struct References {
 pub struct OwnSecret {
     /// What it holds now; `None` when it is not there.
     pub data: Option<Data>,
-    /// Its password, or a new one. A password is kept as long as its Secret is: a new one would cut off whoever uses it.
-    pub password: SecretString,
+    /// Its password: the one that it has, a new one, or one that takes the old one's place.
+    pub credential: Credential,
 }
 
 impl fmt::Debug for OwnSecret {
@@ -127,7 +119,7 @@ pub async fn dereference(ctx: &Context, feed: &StockFeed, fresh: Freshness) -> R
     } = ctx;
     let namespace = feed.namespace().unwrap_or_default();
     let name = feed.name_any();
-    let own = |secret: String| own_secret(secrets, feed, secret);
+    let own = |secret: String| own_secret(secrets, defaults, feed, secret);
     let rollout = async |component| match fresh {
         Freshness::Watched => Ok(watched_rollout(children, &namespace, &name, component)),
         Freshness::Exact => exact_rollout(&ctx.client, &namespace, &name, component).await,
@@ -355,23 +347,22 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn own_secret(secrets: &Secrets, feed: &StockFeed, name: String) -> Result<OwnSecret, Error> {
+async fn own_secret(
+    secrets: &Secrets,
+    defaults: &Defaults,
+    feed: &StockFeed,
+    name: String,
+) -> Result<OwnSecret, Error> {
     let namespace = feed.namespace().unwrap_or_default();
     let secret = read(secrets, &namespace, &name).await?;
     // A Secret of the same name that is somebody else's is refused when it comes to applying; its password is not ours.
     let uid = feed.uid().unwrap_or_default();
     let ours = secret.filter(|secret| secret.owner_references().iter().any(|owner| owner.uid == uid));
-    let data = ours.and_then(|secret| secret.data);
-    let existing = data
-        .as_ref()
-        .and_then(|data| data.get("password"))
-        .and_then(|ByteString(bytes)| String::from_utf8(bytes.clone()).ok())
-        .filter(|password| !password.is_empty());
-    let password =
-        existing.unwrap_or_else(|| Alphanumeric.sample_string(&mut OsRng.unwrap_err(), PASSWORD_LENGTH));
+    let asked = feed.annotations().get(labels::ROTATE).map(String::as_str);
+    let credential = Credential::current(ours.as_ref(), asked, defaults.rotate_after, clock::now());
     Ok(OwnSecret {
-        data,
-        password: password.into(),
+        data: ours.and_then(|secret| secret.data),
+        credential,
     })
 }
 

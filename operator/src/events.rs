@@ -53,6 +53,8 @@ pub enum Reason {
     QuotaInsufficient,
     /// An annotation asks that the feed is left as it is.
     Paused,
+    /// The feed has new passwords.
+    CredentialsRotated,
     /// There are to be more processors.
     ScaledOut,
     /// There are to be fewer processors.
@@ -70,6 +72,7 @@ impl Reason {
             | Self::SchemaKept
             | Self::CleanedUp
             | Self::Paused
+            | Self::CredentialsRotated
             | Self::RepartitionStarted
             | Self::RepartitionFinished
             | Self::RolloutStarted

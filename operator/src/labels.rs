@@ -19,6 +19,12 @@ pub const TOKEN_MADE: &str = "stockfeed.dev/token-made";
 /// On a pod: the generation of queues that it publishes to, or consumes.
 pub const QUEUE_GENERATION: &str = "stockfeed.dev/queue-generation";
 
+/// On a Secret of ours: when its password was made, RFC 3339.
+pub const PASSWORD_MADE: &str = "stockfeed.dev/password-made";
+/// On a Secret of ours: what [`ROTATE`] said when its password was made.
+pub const ROTATION: &str = "stockfeed.dev/rotation";
+/// On a feed: another text than before asks for new passwords of its broker user and its roles, as in a date.
+pub const ROTATE: &str = "stockfeed.dev/rotate-credentials";
 /// On a feed: `true` leaves it as it is. Nothing is compared, healed or changed until it is taken away; a deletion goes on.
 pub const PAUSED: &str = "stockfeed.dev/paused";
 /// On a feed: another value than before has an image tried again that was put back.

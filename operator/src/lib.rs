@@ -31,6 +31,7 @@ pub mod connection;
 pub mod context;
 pub mod controller;
 pub mod crd;
+pub mod credential;
 pub mod database;
 pub mod dereference;
 pub mod drain;

@@ -194,7 +194,16 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
             return Err(error).context(ApplySnafu);
         }
     };
-    announce::healed(ctx, feed, &resources.broker, &resources.database).await;
+    let own = [
+        &validated.broker_secret,
+        &validated.writer_secret,
+        &validated.reader_secret,
+    ];
+    let rotated = own.iter().any(|secret| secret.credential.renewed);
+    announce::healed(ctx, feed, &resources.broker, &resources.database, rotated).await;
+    if rotated {
+        announce::rotated(ctx, feed).await;
+    }
     let judged = source::judge(&ctx.http, &ctx.metrics.requests, &validated, &resources.producer).await;
     let decision = decide_queues(ctx, feed, &validated, &resources, fresh);
     let unfinished = decision.as_ref().is_some_and(|decision| decision.unfinished);

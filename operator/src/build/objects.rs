@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    ByteString,
     api::core::v1::{ConfigMap, Secret, Service, ServiceAccount, ServicePort, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 
-use super::config;
+use super::{config, secrets};
 use crate::{
-    connection::{Data, DatabaseConnection},
+    connection::Data,
+    dereference::OwnSecret,
     labels::{self, Component},
-    token::ApiToken,
     validate::ValidatedFeed,
 };
 
@@ -92,104 +90,65 @@ pub(super) fn services(feed: &ValidatedFeed) -> Vec<Service> {
 /// The Secrets whose content is known: those of connections that are there.
 pub(super) fn secrets(feed: &ValidatedFeed) -> Vec<Secret> {
     let name = feed.name.name();
-    let secret = |name: String, data: Data| Secret {
-        metadata: metadata(feed, name, labels::common(feed.name.name())),
+    let secret = |name: String, data: Data, annotations| Secret {
+        metadata: ObjectMeta {
+            annotations: Some(annotations),
+            ..metadata(feed, name, labels::common(feed.name.name()))
+        },
         type_: Some("Opaque".to_owned()),
         data: Some(data),
         ..Secret::default()
     };
-    let broker = feed
-        .broker
-        .is_ok()
-        .then(|| broker_data(feed))
-        .flatten()
-        .map(|data| secret(labels::broker_secret(name), data));
-    let writer = feed
-        .database
-        .is_ok()
-        .then(|| writer_data(feed))
-        .flatten()
-        .map(|data| secret(labels::database_secret(name), data));
+    let broker = feed.broker.is_ok().then(|| broker_data(feed)).flatten();
+    let broker = broker.map(|data| secret(labels::broker_secret(name), data, origin(&feed.broker_secret)));
+    let writer = feed.database.is_ok().then(|| writer_data(feed)).flatten();
+    let writer = writer.map(|data| secret(labels::database_secret(name), data, origin(&feed.writer_secret)));
     let reader = feed.database.as_ref().ok().map(|connection| {
-        let password = &feed.reader_secret.password;
-        let data = database_data(connection, feed.name.reader_role(), password);
-        secret(labels::reader_secret(name), data)
+        let password = &feed.reader_secret.credential.password;
+        let data = secrets::database(connection, &feed.name.reader_role(), password);
+        secret(labels::reader_secret(name), data, origin(&feed.reader_secret))
     });
-    let token = Secret {
-        metadata: ObjectMeta {
-            annotations: Some([(labels::TOKEN_MADE.to_owned(), feed.token.made.to_string())].into()),
-            ..metadata(feed, labels::token_secret(name), labels::common(name))
-        },
-        type_: Some("Opaque".to_owned()),
-        data: Some(token_data(&feed.token)),
-        ..Secret::default()
-    };
+    let made = (labels::TOKEN_MADE.to_owned(), feed.token.made.to_string());
+    let token = secret(
+        labels::token_secret(name),
+        secrets::token(&feed.token),
+        [made].into(),
+    );
     [broker, writer, reader, Some(token)]
         .into_iter()
         .flatten()
         .collect()
 }
 
-fn token_data(token: &ApiToken) -> Data {
-    let mut data = vec![("token", token.token.expose_secret().to_owned())];
-    if let Some(previous) = &token.previous {
-        data.push(("previous", previous.expose_secret().to_owned()));
-    }
-    encoded(data)
+/// When a password was made, and what for.
+fn origin(own: &OwnSecret) -> BTreeMap<String, String> {
+    let credential = &own.credential;
+    let made = (labels::PASSWORD_MADE.to_owned(), credential.made.to_string());
+    let rotation = credential
+        .rotation
+        .clone()
+        .map(|rotation| (labels::ROTATION.to_owned(), rotation));
+    [made].into_iter().chain(rotation).collect()
 }
 
 /// What the feed's broker Secret holds: from the connection, or what it held before the connection was lost.
 pub(super) fn broker_data(feed: &ValidatedFeed) -> Option<Data> {
-    let Ok(connection) = &feed.broker else {
-        return feed.broker_secret.data.clone();
-    };
-    let mut data = vec![
-        ("host", connection.host.clone()),
-        ("port", connection.port.to_string()),
-        ("username", feed.name.broker_user()),
-        ("password", feed.broker_secret.password.expose_secret().to_owned()),
-        ("vhost", connection.vhost.clone()),
-    ];
-    if connection.tls {
-        data.push(("tls", "true".to_owned()));
+    match &feed.broker {
+        Ok(connection) => {
+            let password = &feed.broker_secret.credential.password;
+            Some(secrets::broker(connection, &feed.name.broker_user(), password))
+        }
+        Err(_) => feed.broker_secret.data.clone(),
     }
-    if let Some(authority) = &connection.authority {
-        data.push(("ca.crt", authority.clone()));
-    }
-    Some(encoded(data))
 }
 
 /// What the feed's database Secret holds: from the connection, or what it held before the connection was lost.
 pub(super) fn writer_data(feed: &ValidatedFeed) -> Option<Data> {
     match &feed.database {
         Ok(connection) => {
-            let password = &feed.writer_secret.password;
-            Some(database_data(connection, feed.name.writer_role(), password))
+            let password = &feed.writer_secret.credential.password;
+            Some(secrets::database(connection, &feed.name.writer_role(), password))
         }
         Err(_) => feed.writer_secret.data.clone(),
     }
-}
-
-fn database_data(connection: &DatabaseConnection, role: String, password: &SecretString) -> Data {
-    let mut data = vec![
-        ("host", connection.host.clone()),
-        ("port", connection.port.to_string()),
-        ("dbname", connection.dbname.clone()),
-        ("username", role),
-        ("password", password.expose_secret().to_owned()),
-    ];
-    if let Some(mode) = &connection.sslmode {
-        data.push(("sslmode", mode.clone()));
-    }
-    if let Some(authority) = &connection.authority {
-        data.push(("ca.crt", authority.clone()));
-    }
-    encoded(data)
-}
-
-fn encoded(pairs: Vec<(&str, String)>) -> Data {
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
-        .collect()
 }

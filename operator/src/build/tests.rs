@@ -121,7 +121,7 @@ fn pods_are_replaced_when_what_they_read_changes() {
     assert!(after.0 != before.0 && after.1 == before.1, "API key");
 
     let mut other_password = feed;
-    other_password.writer_secret.password = "another".into();
+    other_password.writer_secret.credential.password = "another".into();
     let after = hashes(&other_password);
     assert!(after.0 == before.0 && after.1 != before.1, "writer's password");
 

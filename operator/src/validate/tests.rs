@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     build::config,
     connection::{BrokerConnection, Data},
+    credential::Credential,
     isolation::{NetworkClients, Operator},
 };
 
@@ -19,6 +20,7 @@ pub(crate) fn defaults() -> Defaults {
         },
         broker_secret: Some("stockfeed-system/stockfeed-rabbitmq".parse().unwrap()),
         database_secret: None,
+        rotate_after: None,
         orphan_after: Duration::from_secs(600),
         rollout_deadline: Duration::from_secs(600),
         isolation: Some(Isolation {
@@ -61,7 +63,12 @@ fn data(pairs: &[(&str, &str)]) -> Data {
 pub(crate) fn references() -> References {
     let own = |password: &str| OwnSecret {
         data: None,
-        password: password.into(),
+        credential: Credential {
+            password: password.into(),
+            made: jiff::Timestamp::UNIX_EPOCH,
+            rotation: None,
+            renewed: false,
+        },
     };
     let broker = data(&[
         ("host", "rabbitmq"),
