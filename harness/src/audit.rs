@@ -1,6 +1,10 @@
 //! What the API server wrote down of the operator's calls.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -52,6 +56,27 @@ impl Call {
     pub fn is_write(&self) -> bool {
         !["get", "list", "watch"].contains(&self.verb.as_str())
     }
+}
+
+/// Waits until nothing has been written for so long, but no longer than `within`. Returns whether it came to that.
+///
+/// # Errors
+/// When the log cannot be read.
+pub async fn wait_for_quiet(log: &Path, quiet: Duration, within: Duration) -> Result<bool> {
+    let writes = || -> Result<usize> { Ok(calls(log)?.iter().filter(|call| call.is_write()).count()) };
+    let began = Instant::now();
+    let (mut last, mut since) = (writes()?, Instant::now());
+    while since.elapsed() < quiet {
+        if began.elapsed() > within {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = writes()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(true)
 }
 
 /// All calls so far, in the order they were answered. The renewals of a Lease are left out.

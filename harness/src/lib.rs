@@ -8,7 +8,7 @@ mod operator_process;
 mod stand;
 
 pub use api_server::ApiServer;
-pub use audit::{Call, calls};
+pub use audit::{Call, calls, wait_for_quiet};
 pub use feeds::{create, feed};
 pub use operator_process::{OperatorProcess, Usage};
 pub use stand::{NAMESPACE, Stand};

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use harness::{OperatorProcess, Stand, calls, create};
+use harness::{OperatorProcess, Stand, calls, create, wait_for_quiet};
 use kube::api::{Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
@@ -143,7 +143,7 @@ async fn measure(arguments: &Arguments, count: usize, folder: &Path) -> Result<F
     println!("    {} single changes", latencies.len());
 
     let log = stand.api_server.audit_log();
-    wait_for_quiet(&log).await?;
+    wait_for_quiet(&log, QUIET, QUIET_WITHIN).await?;
     let before = (calls(&log)?.len(), operator.usage()?.cpu_seconds);
     tokio::time::sleep(Duration::from_secs(arguments.idle_seconds)).await;
     let idle = calls(&log)?.split_off(before.0);
@@ -194,20 +194,6 @@ async fn change_one(stand: &Stand, number: usize, change: usize) -> Result<f64> 
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-async fn wait_for_quiet(log: &Path) -> Result<()> {
-    let writes = || -> Result<usize> { Ok(calls(log)?.iter().filter(|call| call.is_write()).count()) };
-    let began = Instant::now();
-    let (mut last, mut since) = (writes()?, Instant::now());
-    while since.elapsed() < QUIET && began.elapsed() < QUIET_WITHIN {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = writes()?;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(())
 }
 
 /// The value below which that share of the sorted values lies.

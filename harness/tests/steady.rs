@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
-use harness::{NAMESPACE, OperatorProcess, Stand, calls, create};
+use anyhow::{Context as _, Result, ensure};
+use harness::{NAMESPACE, OperatorProcess, Stand, calls, create, wait_for_quiet};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use kube::{
     Api, ResourceExt as _,
@@ -59,8 +59,11 @@ async fn two_hundred_feeds_at_rest_cause_no_write_and_forced_reconciles_none_eit
         }
     }
     // What of that is still to be written is written while nothing is counted.
-    tokio::time::sleep(Duration::from_secs(60)).await;
     let log = stand.api_server.audit_log();
+    ensure!(
+        wait_for_quiet(&log, Duration::from_secs(40), Duration::from_secs(400)).await?,
+        "the feeds do not come to rest"
+    );
     let before = calls(&log)?.len();
     tokio::time::sleep(WATCHED).await;
     let all = calls(&log)?.split_off(before);

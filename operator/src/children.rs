@@ -25,6 +25,7 @@ use kube::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
 
 use crate::{
     api::StockFeed,
@@ -51,6 +52,8 @@ pub struct Children {
     pub disruption_budgets: Cache<PodDisruptionBudget>,
     /// Pods of workers.
     pub pods: Cache<Pod>,
+    /// Set when all of them have been listed.
+    listed: OnceCell<()>,
 }
 
 /// Objects of one kind: a store for each watched namespace, or one for all.
@@ -123,7 +126,19 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + 'static> Cache<K> {
 
 impl Children {
     /// Waits until everything that is there has been listed once. False when a watch has ended before that.
+    ///
+    /// A store wakes one of those that wait for it, so that one waits for the stores and all others for that one.
     pub async fn ready(&self) -> bool {
+        let listed = self
+            .listed
+            .get_or_try_init(async || match self.all_ready().await {
+                true => Ok(()),
+                false => Err(()),
+            });
+        listed.await.is_ok()
+    }
+
+    async fn all_ready(&self) -> bool {
         self.feeds.ready().await
             && self.deployments.ready().await
             && self.config_maps.ready().await
@@ -239,6 +254,26 @@ mod tests {
             "status": {"phase": phase},
         }))
         .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_who_waits_for_the_first_lists_goes_on() {
+        let children = Arc::new(Children::default());
+        let (_, mut feeds) = children.feeds.join();
+        let waiting: Vec<_> = (0..50)
+            .map(|_| {
+                let children = Arc::clone(&children);
+                tokio::spawn(async move { children.ready().await })
+            })
+            .collect();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(waiting.iter().all(|waiter| !waiter.is_finished()));
+        feeds.apply_watcher_event(&Event::Init);
+        feeds.apply_watcher_event(&Event::InitDone);
+        for waiter in waiting {
+            let woken = tokio::time::timeout(std::time::Duration::from_secs(10), waiter).await;
+            assert!(woken.expect("nobody woke it").unwrap());
+        }
     }
 
     #[test]
