@@ -29,6 +29,8 @@ mod operator_ends;
 mod trouble;
 #[path = "scenarios/update.rs"]
 mod update;
+#[path = "scenarios/upgrade.rs"]
+mod upgrade;
 
 use world::{Shared, World};
 
@@ -60,6 +62,7 @@ fn all() -> Vec<Scenario> {
     [
         creation::all(),
         update::all(),
+        upgrade::all(),
         drift_broker::all(),
         drift_database::all(),
         drift_cluster::all(),

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::api::DeleteParams;
+use operator::api::status::{DeletionAction, DeletionEntry};
 use reqwest::Method;
 use serde_json::json;
 
@@ -81,6 +82,19 @@ async fn a_deletion_under_retain_keeps_the_schema_and_queues_with_messages(world
     let answer = world.broker(Method::POST, &path, Some(message)).await?;
     ensure!(answer["routed"] == true, "{answer}");
     scene.delete().await?;
+    let generation = scene.of_broker("ticks.1.*");
+    scene
+        .until("the plan says what stays", async || {
+            let plan = plan(&scene).await?;
+            let keeps = |name: &str, words: &str| {
+                plan.iter().any(|entry| {
+                    entry.name == name && entry.action == DeletionAction::Keep && entry.why.contains(words)
+                })
+            };
+            Ok(keeps(&generation, "holds 1 message, deletionPolicy Retain")
+                && keeps(&scene.schema(), "deletionPolicy Retain"))
+        })
+        .await?;
     scene.gone().await?;
     scene.event("MessagesKept", "ticks.1.0 (1 messages)").await?;
     scene.event("SchemaKept", "stay").await?;
@@ -105,6 +119,12 @@ async fn a_deletion_before_anything_was_made_ends_at_once(world: Arc<World>) -> 
     leaves_nothing(&scene).await
 }
 
+/// What the deletion says of what goes and what stays.
+async fn plan(scene: &Scene<'_>) -> Result<Vec<DeletionEntry>> {
+    let status = scene.feed().await?.and_then(|feed| feed.status);
+    Ok(status.unwrap_or_default().deletion_plan)
+}
+
 /// Breaks the feed's own connection, deletes the feed, and expects that it is given up in time.
 async fn is_given_up(world: &World, of: &str, feed: &str, port: &str) -> Result<()> {
     let secret = format!("{feed}-connection");
@@ -124,6 +144,13 @@ async fn is_given_up(world: &World, of: &str, feed: &str, port: &str) -> Result<
                 ("Reconciling", "True", "Deleting"),
             ],
         )
+        .await?;
+    let waits = format!("waiting for the {of} until");
+    scene
+        .until("the plan says what is waited for", async || {
+            let plan = plan(&scene).await?;
+            Ok(plan.iter().any(|entry| entry.why.starts_with(&waits)))
+        })
         .await?;
     scene.gone().await?;
     ensure!(

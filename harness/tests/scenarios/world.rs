@@ -100,6 +100,7 @@ impl Shared {
             &[
                 "--resync-period=10s",
                 &format!("--orphan-after={}s", ORPHAN_AFTER.as_secs()),
+                "--rollout-deadline=10s",
             ],
         )?;
         operator.wait_until_ready().await?;

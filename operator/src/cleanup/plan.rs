@@ -8,7 +8,7 @@ use contract::names::FeedName;
 use jiff::Timestamp;
 
 use crate::{
-    api::status::{DeletionAction, DeletionEntry},
+    api::status::{DeletionAction, DeletionEntry, StockFeedStatus},
     broker::{Queue, Topology},
     generations::grouped,
     labels::Component,
@@ -61,6 +61,27 @@ pub struct Facts<'a> {
     pub broker: &'a Server,
     /// The database.
     pub database: &'a Server,
+}
+
+/// What a feed may have outside the cluster, as its status tells: each is written when the first of it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Something in the broker.
+    pub broker: bool,
+    /// Something in the database.
+    pub database: bool,
+}
+
+impl Used {
+    /// What the status tells.
+    #[must_use]
+    pub fn of(status: Option<&StockFeedStatus>) -> Self {
+        Self {
+            broker: status
+                .is_some_and(|status| !status.queues.is_empty() || status.queue_generation.is_some()),
+            database: status.is_some_and(|status| status.schema_version.is_some()),
+        }
+    }
 }
 
 /// Some queues, and what they hold together.
@@ -206,6 +227,7 @@ fn broker(facts: &Facts<'_>, plan: &mut Vec<DeletionEntry>) {
     }
     match facts.queues {
         Some(queues) => of_queues(facts, queues, done, plan),
+        None if done => {}
         None => {
             let why = "not counted yet";
             let all = format!("{}*", name.queue_prefix());

@@ -6,7 +6,7 @@ use snafu::ResultExt as _;
 
 use super::{
     DRAIN_TIME, Deletion, DereferenceSnafu, Error,
-    plan::{Queues, Server},
+    plan::{Queues, Server, Used},
 };
 use crate::{
     broker::{self, COUNT_LAG, Publishing, Topology},
@@ -71,6 +71,8 @@ impl Deletion<'_> {
             .await
             .context(DereferenceSnafu)?;
         Ok(match found {
+            // Without a connection nothing was made there, unless the status tells so.
+            Err(_) if !self.used().database => Step::Done,
             Err(problem) => Step::Stuck(problem.to_string()),
             Ok(admin) => match database::drop(&self.ctx.databases, &admin, &self.name).await {
                 Ok(()) => Step::Done,
@@ -112,8 +114,16 @@ impl Deletion<'_> {
             .context(DereferenceSnafu)?;
         Ok(found.map_err(|problem| Seen {
             queues: None,
-            step: Step::Stuck(problem.to_string()),
+            step: match self.used().broker {
+                true => Step::Stuck(problem.to_string()),
+                // Without a connection nothing was made there.
+                false => Step::Done,
+            },
         }))
+    }
+
+    fn used(&self) -> Used {
+        Used::of(self.feed.status.as_ref())
     }
 
     /// It names everything that is looked for here, whatever the generations are.

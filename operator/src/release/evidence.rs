@@ -52,7 +52,7 @@ pub struct Look<'a> {
 /// What the producer says of its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSays {
-    /// The producer does not answer, or was not asked.
+    /// The producer does not answer, or did not ask it yet.
     Nothing,
     /// It gives quotes, or was not asked yet.
     Quotes,
@@ -182,7 +182,7 @@ impl Seen {
             Err(missing) => return missing,
         };
         match (&look.source, look.progress) {
-            (SourceSays::Nothing, _) => Evidence::Missing("it does not answer".to_owned()),
+            (SourceSays::Nothing, _) => Evidence::Missing("it has not said how its source does".to_owned()),
             (SourceSays::NotNow, _) => Evidence::Flows,
             (SourceSays::Quotes, Some(progress)) if moved(&base.progress, progress) => Evidence::Flows,
             (SourceSays::Quotes, _) => {

@@ -192,3 +192,23 @@ fn why(
     let of_queues = plan.iter().find(|entry| entry.what == "Queues").unwrap();
     assert_eq!(of_queues.why, expected);
 }
+
+#[rstest]
+#[case::never_seen(serde_json::json!(null), false, false)]
+#[case::a_connection_that_never_was(serde_json::json!({"conditions": []}), false, false)]
+#[case::queues_are_known(serde_json::json!({"queues": [{"generation": 1, "partitions": 2}]}), true, false)]
+#[case::all(serde_json::json!({"queueGeneration": 1, "schemaVersion": 5}), true, true)]
+fn what_a_feed_may_have_outside_the_cluster(
+    #[case] status: serde_json::Value,
+    #[case] broker: bool,
+    #[case] database: bool,
+) {
+    let status: Option<StockFeedStatus> = serde_json::from_value(status).unwrap();
+    assert_eq!(Used::of(status.as_ref()), Used { broker, database });
+}
+
+#[test]
+fn a_feed_that_never_had_a_broker_has_nothing_to_wait_for_there() {
+    let lines = lines(false, Stage::Over, None, &DONE, &DONE);
+    assert_eq!(lines, [] as [&str; 0]);
+}

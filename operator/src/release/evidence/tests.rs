@@ -90,7 +90,7 @@ fn look<'a>(progress: &'a Progress, source: SourceSays, good: bool, expected: bo
 #[case::heartbeats(SourceSays::Quotes, 2, None)]
 #[case::nothing_arrives(SourceSays::Quotes, 1, Some("nothing that it published"))]
 #[case::closed(SourceSays::NotNow, 1, None)]
-#[case::silent(SourceSays::Nothing, 2, Some("does not answer"))]
+#[case::silent(SourceSays::Nothing, 2, Some("has not said"))]
 #[case::trouble(SourceSays::Trouble("refused".to_owned()), 1, Some("the source gives nothing: refused"))]
 fn a_producer_is_good_when_what_it_published_is_committed(
     #[case] source: SourceSays,
