@@ -146,6 +146,13 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+    /// What may come next, as kubectl asks
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words so far; the last one may be half a word
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// What to do with the quarantine.

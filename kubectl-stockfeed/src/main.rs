@@ -2,23 +2,26 @@
 //!
 //! `args` is the command line, `cluster` speaks with the API server. What is said of a feed follows from the object alone:
 //! `status`, `explain`, `remedy`, `pods` and `quota` are pure. `lifecycle` changes a feed. `psql`, `quarantine` and
-//! `dashboard` go through a port-forward (`forward`), to where `route` finds the server.
+//! `dashboard` go through a port-forward (`forward`), to where `route` finds the server. `complete` answers kubectl's own completion.
 
 use std::{
     io::{self, ErrorKind, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
 use clap::{CommandFactory as _, Parser as _};
+use kube::ResourceExt;
 
 use crate::{
-    args::{Args, Command, Format, Quarantine},
+    args::{Args, Command, Format, Quarantine, Target},
     cluster::Cluster,
 };
 
 mod args;
 mod cluster;
+mod complete;
 mod credentials;
 mod dashboard;
 mod explain;
@@ -32,6 +35,9 @@ mod remedy;
 mod route;
 mod status;
 mod text;
+
+/// Who presses Tab does not wait for longer.
+const COMPLETED_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -57,6 +63,11 @@ async fn run(args: Args) -> Result<ExitCode> {
         .is_err()
     {
         bail!("another TLS provider was installed first");
+    }
+    if let Command::Complete { words } = &args.command {
+        let text = next_words(args.target.clone(), words).await;
+        print(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
     }
     let cluster = Cluster::connect(&args.target).await?;
     let answer = match args.command {
@@ -146,8 +157,35 @@ async fn answer(cluster: &Cluster, command: Command) -> Result<String> {
             Quarantine::Discard { name, which, .. } => quarantine::discard(cluster, &name, &which).await,
         },
         // They have no text, and were taken before.
-        Command::Psql { .. } | Command::Dashboard { .. } | Command::Completion { .. } => Ok(String::new()),
+        Command::Psql { .. }
+        | Command::Dashboard { .. }
+        | Command::Completion { .. }
+        | Command::Complete { .. } => Ok(String::new()),
     }
+}
+
+/// Candidates for the next word, one a line. A cluster that does not answer at once has no names to offer.
+async fn next_words(target: Target, line: &[String]) -> String {
+    let mut root = Args::command();
+    root.build();
+    let mut candidates = complete::candidates(&root, line);
+    if candidates.feeds {
+        let target = Target {
+            namespace: candidates.namespace.take().or(target.namespace),
+            ..target
+        };
+        let names = tokio::time::timeout(COMPLETED_WITHIN, async {
+            Cluster::connect(&target).await?.feeds(false).await
+        });
+        let last = line.last().map(String::as_str).unwrap_or_default();
+        let feeds = names.await.ok().and_then(Result::ok).unwrap_or_default();
+        let names = feeds.iter().map(ResourceExt::name_any);
+        candidates
+            .words
+            .extend(names.filter(|name| name.starts_with(last)));
+    }
+    let words: String = candidates.words.iter().map(|word| format!("{word}\n")).collect();
+    words + complete::NO_FILES
 }
 
 /// Writes to standard output. Who reads it may stop at any time, as `head` does.

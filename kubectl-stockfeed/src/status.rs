@@ -269,7 +269,6 @@ fn scaling(feed: &StockFeed, scaling: &Scaling, now: Timestamp) -> String {
         Some(max) => format!("{} to {max}", replicas.min),
         None => format!("{}, fixed", replicas.min),
     };
-    let number = |value: Option<f64>| text::or_none(value.map(|value| format!("{value:.1}")));
     let dry = if scaling.dry_run {
         " (dry run: only said)"
     } else {
@@ -288,19 +287,16 @@ fn scaling(feed: &StockFeed, scaling: &Scaling, now: Timestamp) -> String {
                 false => format!("{}: {}", scaling.reason, scaling.message),
             },
         ),
-        (
-            "arrive",
-            format!("{} messages/s", number(scaling.arrival_per_second)),
-        ),
-        (
-            "one commits",
-            format!("{} messages/s", number(scaling.per_replica_per_second)),
-        ),
-        (
-            "busy",
-            text::or_none(scaling.busy_ratio.map(|ratio| format!("{:.0} %", ratio * 100.0))),
-        ),
     ];
+    // Measured only where it is decided by.
+    let rate = |name, value: Option<f64>| value.map(|value| (name, format!("{value:.1} messages/s")));
+    lines.extend(rate("arrive", scaling.arrival_per_second));
+    lines.extend(rate("one commits", scaling.per_replica_per_second));
+    lines.extend(
+        scaling
+            .busy_ratio
+            .map(|ratio| ("busy", format!("{:.0} %", ratio * 100.0))),
+    );
     if let Some(seconds) = scaling.catch_up_seconds {
         lines.push(("caught up in", text::span(seconds)));
     }

@@ -9,6 +9,8 @@ use crate::tools;
 use crate::workspace::Workspace;
 
 const PLUGIN: &str = "kubectl-stockfeed";
+/// What kubectl's own completion asks for the plugin's words.
+const COMPLETION: &str = "kubectl_complete-stockfeed";
 
 /// Compiles the plugin and puts it where kubectl finds it, once that folder is on the search path.
 pub fn install(workspace: &Workspace, progress: &Progress, access: &Access) -> Result<()> {
@@ -22,5 +24,14 @@ pub fn install(workspace: &Workspace, progress: &Progress, access: &Access) -> R
                 .context("cargo built no plugin")
         },
     )?;
-    tools::write_wrapper(&access.programs.join(PLUGIN), &access.kubeconfig, &program, "")
+    let wrapper = |name, argument| {
+        tools::write_wrapper(
+            &access.programs.join(name),
+            &access.kubeconfig,
+            &program,
+            argument,
+        )
+    };
+    wrapper(PLUGIN, "")?;
+    wrapper(COMPLETION, "__complete")
 }
