@@ -17,6 +17,7 @@ use kube::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu, ensure};
+use tracing::{Instrument as _, trace_span};
 
 use crate::{
     api::{
@@ -141,8 +142,9 @@ pub async fn apply(
     let last = ctx.memory.since(&uid, Moment::RetentionRan);
     let clean_up = last.is_none_or(|elapsed| elapsed >= RETENTION_PERIOD);
     let (broker, database) = tokio::join!(
-        broker::reconcile(&ctx.brokers, broker),
+        broker::reconcile(&ctx.brokers, broker).instrument(trace_span!(target: traces::TARGET, "broker")),
         database::reconcile(&ctx.databases, database, clean_up)
+            .instrument(trace_span!(target: traces::TARGET, "database"))
     );
     if clean_up && database.verdict.is_true() {
         ctx.memory.mark(&uid, Moment::RetentionRan);

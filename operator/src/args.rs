@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Parser};
+use traces::Endpoint;
 
 use crate::{
     context::{Defaults, Images},
@@ -118,6 +119,11 @@ pub struct Args {
     )]
     pub log: String,
 
+    /// Where traces go, of the operator and of every worker: the address of an OpenTelemetry collector, as in
+    /// `http://collector:4318`. Without it there are none.
+    #[arg(long, env = "STOCKFEED_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Endpoint>,
+
     /// How log lines look.
     #[arg(long, env = "STOCKFEED_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
@@ -168,6 +174,7 @@ impl Args {
             election,
             listen,
             log,
+            otlp_endpoint,
             log_format,
         } = self;
         let mut namespaces: Vec<_> = watch_namespace
@@ -188,6 +195,7 @@ impl Args {
                 orphan_after,
                 rotate_after: rotate_credentials_after,
                 rollout_deadline,
+                otlp_endpoint,
                 isolation: network_policies.then_some(Isolation {
                     operator: Operator {
                         namespace: operator_namespace,

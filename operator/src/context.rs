@@ -8,6 +8,7 @@ use std::{
 
 use kube::Client;
 use tokio::sync::Semaphore;
+use traces::Endpoint;
 
 use crate::{
     backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
@@ -75,6 +76,8 @@ pub struct Defaults {
     pub rotate_after: Option<Duration>,
     /// How long it is waited for data to flow on a worker's new image.
     pub rollout_deadline: Duration,
+    /// Where traces go; `None`: there are none.
+    pub otlp_endpoint: Option<Endpoint>,
     /// The network of a feed's pods; `None`: it is not restricted.
     pub isolation: Option<Isolation>,
 }

@@ -31,6 +31,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
+use traces::Traces;
 use tracing::info;
 
 #[tokio::main]
@@ -50,7 +51,12 @@ async fn main() -> anyhow::Result<()> {
         listen,
         log: (filter, format),
     } = Args::parse().settings()?;
-    telemetry::init(&filter, format)?;
+    let traces = defaults
+        .otlp_endpoint
+        .as_ref()
+        .map(|endpoint| Traces::start(endpoint, "operator", env!("CARGO_PKG_VERSION")))
+        .transpose()?;
+    telemetry::init(&filter, format, traces.as_ref())?;
 
     let config = kube::Config::infer()
         .await

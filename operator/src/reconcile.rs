@@ -9,7 +9,8 @@ use std::{
 use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::controller::Action};
 use snafu::{ResultExt, Snafu};
 use strum::{EnumDiscriminants, IntoStaticStr};
-use tracing::{error, info, warn};
+use traces::Place;
+use tracing::{Instrument as _, Span, error, field::Empty, info, trace_span, warn};
 
 use crate::{
     announce,
@@ -88,8 +89,15 @@ pub enum Error {
     },
 }
 
+/// A span for a step of a reconciliation; nothing where no traces are sent.
+macro_rules! step {
+    ($name:literal) => {
+        trace_span!(target: traces::TARGET, $name)
+    };
+}
+
 /// Reconciles one feed, and counts and logs how it went.
-#[tracing::instrument(skip_all, fields(feed.namespace = guard.namespace(), feed.name = guard.name_any()))]
+#[tracing::instrument(skip_all, fields(feed.namespace = guard.namespace(), feed.name = guard.name_any(), trace_id = Empty))]
 pub(crate) async fn reconcile(
     guard: Arc<DeserializeGuard<StockFeed>>,
     ctx: Arc<Context>,
@@ -97,9 +105,22 @@ pub(crate) async fn reconcile(
     // Each namespace that is watched has a controller of its own; together they do no more than one.
     let _turn = ctx.turns.acquire().await;
     let began = Instant::now();
+    let span = trace_span!(
+        target: traces::TARGET, "reconcile",
+        feed.namespace = guard.namespace(), feed.name = guard.name_any(), outcome = Empty,
+    );
+    if let Some(place) = Place::of(&span) {
+        // So that a line of the log leads to the trace.
+        Span::current().record("trace_id", format!("{:032x}", place.trace));
+    }
     let result = match &guard.0 {
         // Each of its steps asks whether this operator still leads.
-        Ok(feed) => match ctx.leadership.guard(attempt(&ctx, feed)).await {
+        Ok(feed) => match ctx
+            .leadership
+            .guard(attempt(&ctx, feed))
+            .instrument(span.clone())
+            .await
+        {
             Ok(result) => result,
             Err(not_leading) => Err(not_leading).context(LeadSnafu),
         },
@@ -113,6 +134,7 @@ pub(crate) async fn reconcile(
         }
     };
     let outcome = result.as_ref().map_or(Outcome::Failed, |(outcome, _)| *outcome);
+    span.record("outcome", tracing::field::debug(outcome));
     ctx.metrics.reconciled(outcome, began.elapsed());
     match result {
         Ok((_, action)) => Ok(action),
@@ -139,7 +161,8 @@ async fn attempt(ctx: &Context, watched: &StockFeed) -> Result<(Outcome, Action)
         return Ok((Outcome::Deleted, Action::await_change()));
     };
     if feed.metadata.deletion_timestamp.is_some() {
-        return Ok(match cleanup(ctx, &feed).await.context(CleanupSnafu)? {
+        let cleaned = cleanup(ctx, &feed).instrument(step!("cleanup")).await;
+        return Ok(match cleaned.context(CleanupSnafu)? {
             Progress::Done => {
                 ctx.flows.forget(&uid(&feed));
                 ctx.releases.forget(&uid(&feed));
@@ -179,13 +202,16 @@ async fn pause(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Err
 /// Keeps a feed as declared.
 async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Error> {
     let fresh = freshness(ctx, feed);
-    let Some((validated, invalid)) = usable(ctx, feed, fresh).await? else {
+    // Step 1, and step 2 in it.
+    let Some((validated, invalid)) = usable(ctx, feed, fresh).instrument(step!("dereference")).await? else {
         return Ok((Outcome::Invalid, Action::await_change()));
     };
     cleanup::hold(ctx, feed).await.context(CleanupSnafu)?;
-    let prepared = build(&validated);
+    let prepared = step!("build").in_scope(|| build(&validated));
     let mut changes = Changes::default();
-    let applied = apply(ctx, feed, prepared, &mut changes).await;
+    let applied = apply(ctx, feed, prepared, &mut changes)
+        .instrument(step!("apply"))
+        .await;
     announce::healed_objects(ctx, feed, &changes.healed).await;
     let resources = match applied {
         Ok(resources) => resources,
@@ -204,7 +230,9 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
     if rotated {
         announce::rotated(ctx, feed).await;
     }
-    let judged = source::judge(&ctx.http, &ctx.metrics.requests, &validated, &resources.producer).await;
+    let judged = source::judge(&ctx.http, &ctx.metrics.requests, &validated, &resources.producer)
+        .instrument(step!("ask_producer"))
+        .await;
     let decision = decide_queues(ctx, feed, &validated, &resources, fresh);
     let unfinished = decision.as_ref().is_some_and(|decision| decision.unfinished);
     let generations = decision
@@ -233,7 +261,10 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
             clock::now(),
         );
     }
-    update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
+    update_status(ctx, feed, &next)
+        .instrument(step!("update_status"))
+        .await
+        .context(UpdateStatusSnafu)?;
     announce::changes(ctx, feed, &next).await;
     lifecycle::announce(ctx, feed, &next).await;
     scaling::act(ctx, feed, &validated, &scaled).await;

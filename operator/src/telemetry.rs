@@ -1,8 +1,9 @@
-//! Logs of the operator.
+//! Logs of the operator, and its traces.
 
 use clap::ValueEnum;
 use snafu::{ResultExt, Snafu};
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
+use traces::Traces;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,16 +31,33 @@ pub enum Error {
     },
 }
 
-/// Starts logging to standard output.
+/// Starts logging to standard output, and sending traces if there is where to.
 ///
 /// # Errors
 /// When the filter is not one, or logging was started before.
-pub fn init(filter: &str, format: Format) -> Result<(), Error> {
+pub fn init(filter: &str, format: Format, traces: Option<&Traces>) -> Result<(), Error> {
     let filter = EnvFilter::try_new(filter).context(FilterSnafu)?;
+    if let Some(traces) = traces {
+        return log_and_trace(filter, format, traces);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
         Format::Text => builder.with_ansi(false).finish().try_init(),
         Format::Json => builder.json().flatten_event(true).finish().try_init(),
     }
     .context(StartSnafu)
+}
+
+/// The filter is the log's alone: spans of traces are below what is logged.
+fn log_and_trace(filter: EnvFilter, format: Format, traces: &Traces) -> Result<(), Error> {
+    let log = tracing_subscriber::fmt::layer();
+    let log = match format {
+        Format::Text => log.with_ansi(false).with_filter(filter).boxed(),
+        Format::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(log)
+        .with(traces.layer())
+        .try_init()
+        .context(StartSnafu)
 }

@@ -114,6 +114,8 @@ pub struct ValidatedFeed {
     pub restarts: Restarts,
     /// The network of the pods; `None`: it is not restricted.
     pub isolation: Option<Isolation>,
+    /// Where traces of the workers go; `None`: there are none.
+    pub otlp_endpoint: Option<traces::Endpoint>,
     /// The broker, or why there is none.
     pub broker: Result<BrokerConnection, Problem>,
     /// The database, or why there is none.
@@ -466,6 +468,7 @@ pub fn validate(
         overrides,
         restarts: Restarts::of(feed.annotations()),
         isolation: defaults.isolation.clone(),
+        otlp_endpoint: defaults.otlp_endpoint.clone(),
         broker,
         database,
         broker_secret,

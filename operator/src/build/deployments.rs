@@ -82,6 +82,26 @@ pub(super) fn producer(
     deployment(feed, worker)
 }
 
+/// Where a worker sends traces, and what they say that it is of; nothing where there are none.
+fn tracing_environment(feed: &ValidatedFeed) -> Vec<EnvVar> {
+    let Some(endpoint) = &feed.otlp_endpoint else {
+        return Vec::new();
+    };
+    let (namespace, name) = (feed.name.namespace(), feed.name.name());
+    let variable = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        ..EnvVar::default()
+    };
+    vec![
+        variable("STOCKFEED_OTLP_ENDPOINT", endpoint.to_string()),
+        variable(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            format!("k8s.namespace.name={namespace},stockfeed.feed={name}"),
+        ),
+    ]
+}
+
 /// The processors. A rolling update starts the new one before the old one ends: every processor consumes every partition,
 /// and the broker hands a partition over when its consumer leaves, so that no partition is ever without one.
 pub(super) fn processor(
@@ -233,6 +253,8 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
         });
         volumes.push(volume);
     }
+    let mut environment = worker.environment;
+    environment.extend(tracing_environment(feed));
     let container = Container {
         name: worker.component.name().to_owned(),
         image: Some(worker.image),
@@ -241,7 +263,7 @@ fn pod(feed: &ValidatedFeed, worker: Worker, object_name: String) -> PodSpec {
             "--config".to_owned(),
             format!("{}/{}", config::CONFIG_DIRECTORY, config::CONFIG_FILE),
         ]),
-        env: (!worker.environment.is_empty()).then_some(worker.environment),
+        env: (!environment.is_empty()).then_some(environment),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
             container_port: i32::from(worker.component.port()),

@@ -101,7 +101,7 @@ fn ingress(isolation: &Isolation, component: Component) -> NetworkPolicyIngressR
     }
 }
 
-/// Name servers, broker and database; for the producer also the source.
+/// Name servers, broker and database; for the producer also the source; and the collector of traces, if there is one.
 fn egress(feed: &ValidatedFeed, isolation: &Isolation, component: Component) -> Vec<NetworkPolicyEgressRule> {
     let name_servers = match &isolation.name_servers {
         NameServers::Any => None,
@@ -120,6 +120,11 @@ fn egress(feed: &ValidatedFeed, isolation: &Isolation, component: Component) -> 
     if component == Component::Producer {
         rules.extend(source(&feed.source.kind));
     }
+    rules.extend(
+        feed.otlp_endpoint
+            .as_ref()
+            .and_then(|endpoint| http_server(&endpoint.to_string())),
+    );
     rules
 }
 
@@ -133,13 +138,17 @@ fn server(data: &Data) -> Option<NetworkPolicyEgressRule> {
     })
 }
 
-/// The source. A Service of HTTP often leads to another port of its pods, which its name does not tell: there the namespace is
-/// the limit.
+/// The source.
 fn source(kind: &SourceKind) -> Option<NetworkPolicyEgressRule> {
-    let text = match kind {
+    http_server(match kind {
         SourceKind::Fmp { base_url, .. } => base_url,
         SourceKind::Http(http) => &http.url,
-    };
+    })
+}
+
+/// What answers at a URL. A Service of HTTP often leads to another port of its pods, which its name does not tell: there the namespace is
+/// the limit.
+fn http_server(text: &str) -> Option<NetworkPolicyEgressRule> {
     let url: reqwest::Url = text.parse().ok()?;
     let to = destination(url.host_str()?);
     let ports = match to {

@@ -411,3 +411,31 @@ fn processors_go_on_knowing_symbols_that_have_left() {
         500
     );
 }
+
+#[test]
+fn workers_are_told_where_traces_go_and_what_they_are_of() {
+    let mut feed = validated(example());
+    feed.otlp_endpoint = Some("http://collector.observability.svc:4318".parse().unwrap());
+    let objects = objects(&feed);
+    let deployments: Vec<_> = objects
+        .iter()
+        .filter(|object| object["kind"] == "Deployment")
+        .collect();
+    assert_eq!(deployments.len(), 2);
+    for deployment in deployments {
+        let environment = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+        let value = |name: &str| {
+            let variables = environment.as_array().unwrap();
+            let found = variables.iter().find(|variable| variable["name"] == name);
+            found.unwrap()["value"].clone()
+        };
+        assert_eq!(
+            value("STOCKFEED_OTLP_ENDPOINT"),
+            "http://collector.observability.svc:4318"
+        );
+        assert_eq!(
+            value("OTEL_RESOURCE_ATTRIBUTES"),
+            "k8s.namespace.name=markets,stockfeed.feed=tech"
+        );
+    }
+}

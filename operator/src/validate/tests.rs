@@ -23,6 +23,7 @@ pub(crate) fn defaults() -> Defaults {
         rotate_after: None,
         orphan_after: Duration::from_secs(600),
         rollout_deadline: Duration::from_secs(600),
+        otlp_endpoint: None,
         isolation: Some(Isolation {
             operator: Operator {
                 namespace: Some("stockfeed-system".to_owned()),

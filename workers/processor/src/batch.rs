@@ -12,6 +12,7 @@ use engine::{
     sequence::Sequences,
 };
 use lapin::message::Delivery;
+use traces::Place;
 
 use crate::{
     decode::{self, Decoded, Header, Refused, Rules, Scope},
@@ -45,8 +46,13 @@ pub struct Batch {
     pub last_tag: u64,
     /// Since when the first of them is held.
     pub since: Option<Instant>,
+    /// The traces that its messages belong to, each once and not too many; only where traces are sent.
+    pub origins: Vec<Place>,
     publishers: HashSet<[u8; 16]>,
 }
+
+/// The most traces that a commit is linked to.
+const MAX_ORIGINS: usize = 32;
 
 /// A batch that takes no more, with the state that the partition has after it.
 #[derive(Debug)]
@@ -79,6 +85,9 @@ impl Batch {
             self.effects.duplicates += 1;
             return;
         }
+        if traces::are_on() {
+            self.note_origin(decode::origin(&delivery.properties));
+        }
         let decoded = decode::decode(rules, Scope::Partition, &header, &delivery.data, now);
         let heartbeat = heartbeat.filter(|_| !decoded.whole);
         let newest = self.fold(state, identity, decoded, Lateness::Judged);
@@ -87,6 +96,12 @@ impl Batch {
             .extend(identity.map(|MessageIdentity { publisher, .. }| publisher));
         self.published.extend(published_at);
         self.happened.extend(newest);
+    }
+
+    /// Notes the trace of a message. Those of one poll come together.
+    fn note_origin(&mut self, origin: Option<Place>) {
+        let new = origin.filter(|origin| self.origins.len() < MAX_ORIGINS && !self.origins.contains(origin));
+        self.origins.extend(new);
     }
 
     /// Takes in a row of `quarantine` that somebody released: by the rules of now, for every symbol of the feed, and however
@@ -191,5 +206,83 @@ impl Batch {
         let refused = refused.into_iter().map(|refused| (identity, refused));
         self.refused.extend(refused);
         newest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use contract::tick::{MESSAGE_TYPE, header};
+    use engine::partition::Settings;
+    use lapin::types::{AMQPValue, FieldTable};
+    use traces::Traces;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    fn delivery(sequence: i64, trace: &str) -> Delivery {
+        let mut headers = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        headers.insert(
+            header::PUBLISHER.into(),
+            text("019a0000-0000-7000-8000-000000000001"),
+        );
+        headers.insert(header::SEQUENCE.into(), AMQPValue::LongLongInt(sequence));
+        headers.insert(
+            header::TRACEPARENT.into(),
+            text(&format!("00-{trace:0>32}-000000000000000b-01")),
+        );
+        let mut delivery = Delivery::mock(1, "x".into(), "1-0.AAPL".into(), false, b"[]".to_vec());
+        delivery.properties = delivery
+            .properties
+            .with_type(MESSAGE_TYPE.into())
+            .with_headers(headers);
+        delivery
+    }
+
+    /// What a batch knows of traces that takes these in, the last of them twice.
+    fn origins() -> Vec<Place> {
+        let rules = Rules::new(&["AAPL".parse().unwrap()], 0, 1, Duration::from_secs(60), None);
+        let settings = Settings {
+            widths: Vec::new(),
+            out_of_orderness: Duration::ZERO,
+            allowed_lateness: Duration::ZERO,
+        };
+        let mut state = PartitionState::restore(settings, None, []);
+        let mut batch = Batch::default();
+        let now = "2026-11-20T21:00:00Z".parse().unwrap();
+        for (sequence, trace) in [(1, "a"), (2, "a"), (3, "c"), (3, "d")] {
+            batch.take(&rules, &mut state, &delivery(sequence, trace), now);
+        }
+        assert_eq!((batch.messages, batch.effects.duplicates), (4, 1));
+        batch.origins
+    }
+
+    #[test]
+    fn traces_of_messages_are_noted_only_where_traces_are_sent() {
+        assert_eq!(origins(), []);
+        // Nobody listens there.
+        let traces = Traces::start(&"http://127.0.0.1:9".parse().unwrap(), "processor", "1").unwrap();
+        let subscriber = tracing_subscriber::registry().with(traces.layer());
+        let noted = tracing::subscriber::with_default(subscriber, origins);
+        let place = |trace| Place { trace, span: 0xb };
+        // One that was committed before is no part of what is committed now.
+        assert_eq!(noted, [place(0xa), place(0xc)]);
+    }
+
+    #[test]
+    fn a_batch_knows_each_of_its_traces_once_and_not_too_many() {
+        let place = |span| Place { trace: 7, span };
+        let mut batch = Batch::default();
+        for span in [1, 1, 2, 1, 2] {
+            batch.note_origin(Some(place(span)));
+            batch.note_origin(None);
+        }
+        assert_eq!(batch.origins, [place(1), place(2)]);
+        for span in 0..1_000 {
+            batch.note_origin(Some(place(span)));
+        }
+        assert_eq!(batch.origins.len(), MAX_ORIGINS);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use contract::event_time::EventTime;
 use engine::{key::MessageIdentity, partition::PartitionState};
 use snafu::{ResultExt as _, Snafu};
-use tracing::{info, warn};
+use tracing::{Instrument as _, field::Empty, info, trace_span, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -96,6 +96,18 @@ impl<'a> Committer<'a> {
     /// # Errors
     /// When the partition is lost, or shutdown has waited long enough.
     pub async fn commit(&mut self, change: Change) -> Result<Vec<u8>, Error> {
+        let batch = &change.batch;
+        let span = trace_span!(
+            target: traces::TARGET, "commit",
+            partition = %board::label(self.id), messages = batch.messages, bytes = batch.bytes, version = Empty,
+        );
+        traces::link(&span, &batch.origins);
+        let rows = self.write(change).instrument(span.clone()).await?;
+        span.record("version", self.store.version());
+        Ok(rows)
+    }
+
+    async fn write(&mut self, change: Change) -> Result<Vec<u8>, Error> {
         let started = Instant::now();
         let mut pause = RETRY.0;
         while let Err(error) = self.store.commit(&change).await {

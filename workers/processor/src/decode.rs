@@ -14,6 +14,7 @@ use lapin::{
     protocol::basic::AMQPProperties,
     types::{AMQPValue, FieldTable},
 };
+use traces::Place;
 use uuid::Uuid;
 
 /// What belongs in a partition.
@@ -163,6 +164,13 @@ pub fn header(rules: &Rules, properties: &AMQPProperties, now: EventTime) -> Hea
     let published = headers.inner().get(header::PUBLISHED_AT).and_then(number);
     header.published_at = published.and_then(EventTime::from_microseconds);
     header
+}
+
+/// The trace that a message belongs to, if it names one.
+#[must_use]
+pub fn origin(properties: &AMQPProperties) -> Option<Place> {
+    let headers = properties.headers().as_ref()?;
+    Place::from_traceparent(text(headers.inner().get(header::TRACEPARENT)?)?)
 }
 
 /// Reads a body.

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use contract::config::ProcessorConfig;
 use service::arguments::CommonArguments;
+use traces::Traces;
 
 /// A message is a dozen small allocations that one thread makes and another frees, which musl's allocator is slow at.
 #[global_allocator]
@@ -31,9 +32,13 @@ fn main() -> anyhow::Result<()> {
         config,
         log,
         log_format,
+        otlp_endpoint,
     } = common;
     service::tls::install_provider()?;
-    service::telemetry::init(&log, log_format)?;
+    let traces = otlp_endpoint
+        .map(|endpoint| Traces::start(&endpoint, "processor", env!("CARGO_PKG_VERSION")))
+        .transpose()?;
+    service::telemetry::init(&log, log_format, traces.as_ref())?;
     let text = service::arguments::read_config(&config)?;
     let parsed = ProcessorConfig::parse(&text)
         .with_context(|| format!("failed to use the configuration {}", config.display()))?;
@@ -43,5 +48,9 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .event_interval(7)
         .build()?;
-    runtime.block_on(async { processor::run::run(parsed, instance, service::shutdown::token()?).await })
+    let ended =
+        runtime.block_on(async { processor::run::run(parsed, instance, service::shutdown::token()?).await });
+    // What is left is sent now.
+    drop(traces);
+    ended
 }

@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use contract::config::ProducerConfig;
 use service::arguments::{CommonArguments, read_config};
+use traces::Traces;
 
 /// Polls a source of quotes and publishes them to a feed's partitions.
 #[derive(Debug, clap::Parser)]
@@ -19,10 +20,17 @@ async fn main() -> anyhow::Result<()> {
         config,
         log,
         log_format,
+        otlp_endpoint,
     } = common;
     service::tls::install_provider()?;
-    service::telemetry::init(&log, log_format)?;
+    let traces = otlp_endpoint
+        .map(|endpoint| Traces::start(&endpoint, "producer", env!("CARGO_PKG_VERSION")))
+        .transpose()?;
+    service::telemetry::init(&log, log_format, traces.as_ref())?;
     let parsed = ProducerConfig::parse(&read_config(&config)?)?;
     let token = service::shutdown::token()?;
-    producer::start(parsed, Some(config), token).await?.wait().await
+    let ended = producer::start(parsed, Some(config), token).await?.wait().await;
+    // What is left is sent now.
+    drop(traces);
+    ended
 }

@@ -17,7 +17,8 @@ use schedule::{
 use service::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use traces::{Place, TARGET};
+use tracing::{Instrument as _, Span, debug, field::Empty, info, trace_span, warn};
 
 use self::command::{Command, Refusal, Report};
 use crate::{
@@ -180,7 +181,11 @@ impl<S: QuoteSource> Poller<S> {
             ..Fetched::default()
         };
         let now = clock::event_time();
-        let composed = self.composer.compose(&fetched, live.duplicates, new_trace(), now);
+        let span = trace_span!(target: TARGET, "close_session", messages = Empty);
+        let composed = self
+            .composer
+            .compose(&fetched, live.duplicates, trace_of(&span), now);
+        span.record("messages", composed.addition.messages.len());
         // Nothing the second time: the bound does not advance.
         if !composed.addition.messages.is_empty() {
             info!(close = %end, "The exchange has closed");
@@ -237,13 +242,15 @@ impl<S: QuoteSource> Poller<S> {
     async fn poll(&mut self, live: &Live, symbols: &[Symbol]) -> Result<Report, Refusal> {
         let budget = self.may(live, symbols.len()).await?;
         let started = Instant::now();
-        let fetched = self.source.fetch(symbols, budget).await;
+        let span = trace_span!(target: TARGET, "poll", symbols = symbols.len(), ticks = Empty, messages = Empty, failures = Empty);
+        let fetching = trace_span!(target: TARGET, parent: &span, "fetch");
+        let fetched = self.source.fetch(symbols, budget).instrument(fetching).await;
         self.ledger.made(&live.quota, fetched.calls, clock::now()).await;
         self.clock.not_before = fetched.pause.map(|pause| Instant::now() + pause);
         let before = self.status.source();
         self.status
             .fetched(clock::now(), &fetched, self.source.asks_in_batches());
-        let trace = new_trace();
+        let trace = trace_of(&span);
         let now = clock::event_time();
         let composed = self.composer.compose(&fetched, live.duplicates, trace, now);
         self.count(&fetched, composed.ticks, composed.unchanged.len());
@@ -257,8 +264,12 @@ impl<S: QuoteSource> Poller<S> {
             calls = fetched.calls,
             "Polled"
         );
+        span.record("ticks", composed.ticks);
+        span.record("messages", composed.addition.messages.len());
+        span.record("failures", fetched.failures.len());
         let report = Report::new(&fetched, &composed);
-        self.keep(composed.addition).await;
+        let spooling = trace_span!(target: TARGET, parent: &span, "spool");
+        self.keep(composed.addition).instrument(spooling).await;
         let outcome = match (fetched.succeeded, fetched.failures.is_empty()) {
             (0, _) => PollOutcome::Failed,
             (_, true) => PollOutcome::Ok,
@@ -346,10 +357,15 @@ impl<S: QuoteSource> Poller<S> {
     }
 }
 
-fn new_trace() -> Trace {
-    Trace {
-        id: rand::random::<u128>().max(1),
-        span: rand::random::<u64>().max(1),
+/// What messages say that they belong to: this span, where traces are sent; else one of their own, which ties those of a poll
+/// together all the same.
+fn trace_of(span: &Span) -> Trace {
+    match Place::of(span) {
+        Some(Place { trace, span }) => Trace { id: trace, span },
+        None => Trace {
+            id: rand::random::<u128>().max(1),
+            span: rand::random::<u64>().max(1),
+        },
     }
 }
 
@@ -378,5 +394,29 @@ fn log_failures(fetched: &Fetched, before: Option<Reason>) {
         }
         None if before.is_some() => info!("The source answers again"),
         Some(_) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use traces::Traces;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[test]
+    fn messages_belong_to_the_span_of_their_poll_where_traces_are_sent() {
+        let random = trace_of(&trace_span!(target: TARGET, "poll"));
+        assert!(random.id != 0 && random.span != 0);
+
+        // Nobody listens there.
+        let traces = Traces::start(&"http://127.0.0.1:9".parse().unwrap(), "producer", "1").unwrap();
+        let subscriber = tracing_subscriber::registry().with(traces.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            let span = trace_span!(target: TARGET, "poll");
+            let place = Place::of(&span).unwrap();
+            let trace = trace_of(&span);
+            assert_eq!((trace.id, trace.span), (place.trace, place.span));
+        });
     }
 }

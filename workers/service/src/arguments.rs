@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use traces::Endpoint;
+
 use crate::telemetry::LogFormat;
 
 /// Flags of every worker. Flatten it into the worker's own arguments.
@@ -19,6 +21,10 @@ pub struct CommonArguments {
     /// How logs are written.
     #[arg(long, env = "STOCKFEED_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+    /// Where traces go: the address of an OpenTelemetry collector, as in `http://collector:4318`. Without it there
+    /// are none.
+    #[arg(long, env = "STOCKFEED_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Endpoint>,
 }
 
 /// Reads a configuration file.

@@ -171,3 +171,18 @@ fn switched_off_all_of_them_go() {
     assert!(off.wanted.is_empty());
     assert_eq!(off.unwanted, names);
 }
+
+#[test]
+fn both_workers_may_send_traces_where_there_is_a_collector() {
+    let mut feed = feed();
+    let rules = |feed: &ValidatedFeed, place| spec(feed, place)["egress"].as_array().unwrap().len();
+    let without = [rules(&feed, 0), rules(&feed, 1)];
+    feed.otlp_endpoint = Some("http://192.0.2.9:4318".parse().unwrap());
+    assert_eq!([rules(&feed, 0), rules(&feed, 1)], without.map(|rules| rules + 1));
+    let expected =
+        json!({"to": [{"ipBlock": {"cidr": "192.0.2.9/32"}}], "ports": [{"protocol": "TCP", "port": 4318}]});
+    for place in [0, 1] {
+        let spec = spec(&feed, place);
+        assert_eq!(spec["egress"].as_array().unwrap().last(), Some(&expected));
+    }
+}

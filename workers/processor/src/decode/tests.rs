@@ -181,3 +181,19 @@ proptest! {
         prop_assert_eq!(decoded.ticks.len() + decoded.refused.len(), entries);
     }
 }
+
+#[test]
+fn a_message_may_name_the_trace_that_it_belongs_to() {
+    let named = |traceparent: &str| {
+        let value = AMQPValue::LongString(traceparent.into());
+        origin(&properties(&[(header::TRACEPARENT, value)]))
+    };
+    let place = Place {
+        trace: 0xa,
+        span: 0xb,
+    };
+    let good = "00-0000000000000000000000000000000a-000000000000000b-01";
+    assert_eq!(named(good), Some(place));
+    assert_eq!(named("anything"), None);
+    assert_eq!(origin(&numbered(1)), None);
+}
