@@ -34,6 +34,9 @@ const KEEPS_UP: f64 = 5.0;
 /// The share of their time that processors are to be at work when one is taken away: the rest is for what comes unevenly.
 const WORKLOAD: f64 = 0.8;
 
+/// Processors that were less at work than that, on average, are held up by nobody.
+const AT_WORK: f64 = 0.1;
+
 /// Why there are to be so many. Stable: people and alerts match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 pub enum Reason {
@@ -193,24 +196,22 @@ fn need(facts: &Facts<'_>) -> Need {
             (_, true) => Reason::Measuring,
         });
     };
-    let waits = measured.backlog > 0;
-    if waits && load.committed <= 0.0 && load.busy > 0.0 {
+    if measured.backlog > 0 && load.committed <= 0.0 && load.busy >= AT_WORK {
         return Need::Unknown(Reason::NothingCommitted);
     }
-    let Some(able) = load.per_replica else {
-        // Nothing was seen at work: nothing was to do, or it has only begun.
-        return match waits {
-            false => Need::Of(1),
-            true => Need::Unknown(Reason::Measuring),
-        };
-    };
     let backlog = history::as_float(measured.backlog);
-    let in_time = backlog / facts.limits.catch_up.as_secs_f64();
-    let to_keep_up = processors(load.arrival / (able * WORKLOAD));
+    // Where nobody was seen at work for long enough to tell, one is enough for what was done.
+    let to_keep_up = load
+        .per_replica
+        .map_or(1, |able| processors(load.arrival / (able * WORKLOAD)));
     if backlog <= load.committed * KEEPS_UP {
         // However busy they are: batches grow when more comes, and then a processor does more than it was seen to do.
         return Need::Of(to_keep_up.min(u32::from(facts.current)));
     }
+    let Some(able) = load.per_replica else {
+        return Need::Unknown(Reason::Measuring);
+    };
+    let in_time = backlog / facts.limits.catch_up.as_secs_f64();
     // None is taken away before what waits is worked off.
     let to_catch_up = processors((load.arrival + in_time) / able).max(facts.current.into());
     Need::Of(to_keep_up.max(to_catch_up))

@@ -114,6 +114,9 @@ const RESTLESS: Calm = Calm {
 #[case::not_before_it_has_caught_up(4, measured(9_000, 40.0, 400.0, Some(100.0), 1.0), (4, Reason::Steady))]
 #[case::fewer_would_do(4, measured(10, 50.0, 50.0, Some(100.0), 0.12), (4, Reason::Stabilizing))]
 #[case::just_begun(1, measured(5_000, 100.0, 0.0, None, 0.0), (1, Reason::Measuring))]
+// A count is of a moment: there is always something on its way.
+#[case::too_little_to_be_measured(4, measured(3, 2.0, 2.0, None, 0.01), (4, Reason::Stabilizing))]
+#[case::nothing_was_due_yet(1, measured(3, 2.0, 0.0, Some(100.0), 0.01), (1, Reason::Steady))]
 #[case::the_database_is_stuck(1, measured(5_000, 100.0, 0.0, Some(100.0), 1.0), (1, Reason::NothingCommitted))]
 fn what_is_measured_is_weighed(
     #[case] current: u16,
