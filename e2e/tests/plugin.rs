@@ -93,6 +93,8 @@ async fn a_feed_is_explained_read_drained_restarted_and_cleaned_by_the_plugin() 
         );
         feed.await_condition("BrokerReady", "True", SHOWN).await?;
         feed.await_condition("SchemaReady", "True", SHOWN).await?;
+        // Nothing else keeps it from being ready.
+        feed.await_condition("ProcessorReady", "True", SHOWN).await?;
         the_missing_secret_is_the_root_cause(&plugin).await?;
 
         let key = cluster.secret(SYSTEM, &format!("{RELEASE}-simulator")).await?;
