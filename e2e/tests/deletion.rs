@@ -260,7 +260,7 @@ async fn a_broker_that_is_gone_is_given_up_with_an_event() -> Result<()> {
         own.retain(|(key, _)| *key != "host");
         own.push(("host", "rabbitmq.gone.svc"));
         cluster.put_secret(namespace, "own-broker", &own).await?;
-        feed.await_condition("BrokerReady", "False", Duration::from_secs(60))
+        feed.await_condition("BrokerReady", "False", Duration::from_secs(120))
             .await?;
         operator::with_options(cluster, &[("orphan-after", "40s")], async || {
             feed.delete().await?;

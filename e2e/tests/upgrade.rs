@@ -102,6 +102,13 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
     feed.apply(&spec).await?;
     await_release(
         &feed,
+        "Progressing",
+        Duration::from_secs(60),
+        &[("producer", BAD)],
+    )
+    .await?;
+    await_release(
+        &feed,
         "RolledBack",
         PUT_BACK,
         &[("processor", processor), ("producer", producer)],
