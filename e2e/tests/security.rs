@@ -16,13 +16,16 @@ use kube::{ResourceExt as _, api::ListParams};
 use serde_json::json;
 
 /// Keys of Secrets that are no secret.
-const PUBLIC: [&str; 10] = [
+const PUBLIC: [&str; 13] = [
     "host",
     "port",
     "managementPort",
     "managementScheme",
     "vhost",
     "username",
+    "user",
+    "type",
+    "provider",
     "dbname",
     "type",
     "provider",
