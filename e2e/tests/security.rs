@@ -16,7 +16,7 @@ use kube::{ResourceExt as _, api::ListParams};
 use serde_json::json;
 
 /// Keys of Secrets that are no secret.
-const PUBLIC: [&str; 13] = [
+const PUBLIC: [&str; 11] = [
     "host",
     "port",
     "managementPort",
@@ -24,8 +24,6 @@ const PUBLIC: [&str; 13] = [
     "vhost",
     "username",
     "user",
-    "type",
-    "provider",
     "dbname",
     "type",
     "provider",
