@@ -1,12 +1,15 @@
 //! Runs last: of all that the operator may do, it has done everything in the tests before. A rule that nothing needs is a right too
 //! many. The API server's audit log says what was done (`docs/testbed.md`).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{RELEASE, SYSTEM, cluster::Cluster, say};
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
-use kube::Api;
+use e2e::{RELEASE, SYSTEM, cluster::Cluster, say, wait};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    rbac::v1::{ClusterRole, PolicyRule, Role},
+};
+use kube::{Api, ResourceExt as _, api::DeleteParams};
 use serde::Deserialize;
 
 /// A verb, the API group and the resource with its subresource.
@@ -75,6 +78,20 @@ fn rights(rules: &[PolicyRule]) -> BTreeSet<Right> {
     rights
 }
 
+/// The Lease is made once for all time, which may have been before anything was written down.
+async fn make_the_lease_anew(cluster: &Cluster) -> Result<()> {
+    let leases = cluster.api::<Lease>(SYSTEM);
+    let name = format!("{RELEASE}-operator");
+    let before = leases.get(&name).await?.uid();
+    leases.delete(&name, &DeleteParams::default()).await?;
+    wait::until("there is another Lease", Duration::from_secs(90), async || {
+        let now = leases.get(&name).await?.uid();
+        ensure!(now != before, "it is the old one");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn every_right_of_the_operator_is_used_and_none_is_missing() -> Result<()> {
     let Some(path) = std::env::var_os("STOCKFEED_AUDIT_LOG") else {
@@ -82,6 +99,7 @@ async fn every_right_of_the_operator_is_used_and_none_is_missing() -> Result<()>
         return Ok(());
     };
     let cluster = Cluster::connect().await?;
+    make_the_lease_anew(&cluster).await?;
     let log = std::fs::read_to_string(&path).context("failed to read the audit log")?;
     let done = done(&log);
     let operator = format!("{RELEASE}-operator");
