@@ -273,7 +273,7 @@ fn without_nodes(workspace: &Workspace, progress: &Progress) -> Result<String> {
             .find_map(|message| message["executable"].as_str().map(str::to_owned))
             .context("cargo built no operator")?;
         let result = log.run(
-            cargo(&["test", "--package", "harness"])
+            cargo(&["test", "--package", "harness", "--no-fail-fast"])
                 .envs(servers.environment().iter().map(|(name, value)| (name, value)))
                 .env("STOCKFEED_TEST_KUBE", &kube)
                 .env("STOCKFEED_TEST_OPERATOR", operator),

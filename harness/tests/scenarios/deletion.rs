@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
-use kube::api::DeleteParams;
+use kube::{ResourceExt as _, api::DeleteParams};
 use operator::api::status::{DeletionAction, DeletionEntry};
 use reqwest::Method;
 use serde_json::json;
@@ -28,6 +28,9 @@ scenarios! {
     a_suspended_feed_can_be_deleted,
 }
 
+/// Somebody else's finalizer.
+const HOLD: &str = "example.com/hold";
+
 async fn leaves_nothing(scene: &Scene<'_>) -> Result<()> {
     scene.delete().await?;
     scene.gone().await?;
@@ -47,7 +50,6 @@ async fn leaves_nothing(scene: &Scene<'_>) -> Result<()> {
         !scene.has(&format!("users/markets.{}", scene.name)).await?,
         "the user is left"
     );
-    scene.event("CleanedUp", "gone").await?;
     let schema = scene.schema();
     let query = format!(
         "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE '{schema}\\_%')"
@@ -81,6 +83,8 @@ async fn a_deletion_under_retain_keeps_the_schema_and_queues_with_messages(world
     let path = scene.path("exchanges", &format!("{}/publish", scene.of_broker("ticks")));
     let answer = world.broker(Method::POST, &path, Some(message)).await?;
     ensure!(answer["routed"] == true, "{answer}");
+    // Somebody else's finalizer keeps what the deletion says to its end.
+    scene.finalizers(json!(["stockfeed.dev/cleanup", HOLD])).await?;
     scene.delete().await?;
     let generation = scene.of_broker("ticks.1.*");
     scene
@@ -95,6 +99,13 @@ async fn a_deletion_under_retain_keeps_the_schema_and_queues_with_messages(world
                 && keeps(&scene.schema(), "deletionPolicy Retain"))
         })
         .await?;
+    scene
+        .until("only the other finalizer is left", async || {
+            let feed = scene.feed().await?;
+            Ok(feed.is_some_and(|feed| feed.finalizers() == [HOLD]))
+        })
+        .await?;
+    scene.finalizers(json!(null)).await?;
     scene.gone().await?;
     scene.event("MessagesKept", "ticks.1.0 (1 messages)").await?;
     scene.event("SchemaKept", "stay").await?;
@@ -191,7 +202,8 @@ async fn a_paused_feed_can_be_deleted(world: Arc<World>) -> Result<()> {
     let scene = Scene::at_rest(&world, "pausedgone").await?;
     scene.annotate("stockfeed.dev/paused", json!("true")).await?;
     scene.expect("paused", &[("Ready", "Unknown", "Paused")]).await?;
-    leaves_nothing(&scene).await
+    leaves_nothing(&scene).await?;
+    scene.event("CleanedUp", "gone").await
 }
 
 async fn a_suspended_feed_can_be_deleted(world: Arc<World>) -> Result<()> {

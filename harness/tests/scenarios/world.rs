@@ -253,6 +253,17 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    /// Replaces the finalizers.
+    pub async fn finalizers(&self, finalizers: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        self.world
+            .stand
+            .feeds()
+            .patch_metadata(&self.name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
     /// Makes the operator look now, as a change would.
     pub async fn nudge(&self) -> Result<()> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
