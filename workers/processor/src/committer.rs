@@ -91,6 +91,23 @@ impl<'a> Committer<'a> {
         }
     }
 
+    /// Whether the partition is still this one's, however many attempts that takes to find out.
+    ///
+    /// # Errors
+    /// When shutdown comes first.
+    pub async fn owns(&mut self) -> Result<bool, Error> {
+        let mut pause = RETRY.0;
+        loop {
+            match self.store.owns().await {
+                Ok(owns) => return Ok(owns),
+                Err(error) => {
+                    self.failed(error)?;
+                    self.pause(&mut pause).await?;
+                }
+            }
+        }
+    }
+
     /// Commits a change, however many attempts that takes. Returns the buffer of its rows, empty, for the next one.
     ///
     /// # Errors

@@ -42,6 +42,9 @@ const HURRIED: u32 = 5;
 /// With so many it is behind. They have waited for long, and a fuller batch is what lets it catch up.
 const BACKLOG: usize = 1_000;
 const BEHIND: u32 = 40;
+/// With nothing delivered for so long the partition may have been another replica's meanwhile: the broker tells a consumer neither
+/// that it is no longer the active one nor that it is again.
+const ELSEWHERE: Duration = Duration::from_millis(100);
 /// How long nothing must come for a queue to be taken for empty at the end, and how long a drain waits for the broker at most.
 const QUIET: Duration = Duration::from_millis(200);
 const NARROWED_WITHIN: Duration = Duration::from_secs(5);
@@ -132,6 +135,7 @@ pub async fn consume(
             state: None,
             batch: Batch::default(),
             spare: Vec::new(),
+            idle_since: None,
             subscription,
             activity: activity.clone(),
             share,
@@ -166,6 +170,8 @@ struct Intake<'a> {
     /// The buffer of the last committed batch's rows: to give megabytes back and take them anew each time is what would make
     /// the memory grow.
     spare: Vec<u8>,
+    /// Since when nothing was delivered.
+    idle_since: Option<Instant>,
     subscription: Subscription<'a>,
     activity: Activity,
     share: Share,
@@ -231,6 +237,8 @@ impl Task<'_> {
         if self.intake.batch.is_empty() {
             self.intake.activity.enter(Phase::Idle);
             let wake = self.wake();
+            let since = self.intake.idle_since.unwrap_or_else(Instant::now);
+            self.intake.idle_since = Some(since);
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Filled::Shutdown),
@@ -238,10 +246,8 @@ impl Task<'_> {
                 () = sleep_until(wake) => return Ok(Filled::Quiet),
             };
             self.intake.activity.enter(Phase::Busy);
-            if self.intake.state.is_none() {
-                let claimed = self.committer.claim().await;
-                self.intake.state = Some(self.of_committer(claimed)?);
-            }
+            self.intake.idle_since = None;
+            self.make_sure(since.elapsed()).await?;
             self.intake.take(&delivery);
         }
         while !self.intake.take_what_is_there(usize::MAX)? {
@@ -263,6 +269,24 @@ impl Task<'_> {
             self.intake.activity.enter(Phase::Busy);
         }
         Ok(Filled::Due)
+    }
+
+    /// Claims the partition when it is not this one's: never was, or was another replica's while nothing was delivered. What comes
+    /// after that must not be folded into a state that is no longer so: it could not be committed, and all of it would be delivered again.
+    async fn make_sure(&mut self, idle: Duration) -> Result<(), Error> {
+        let owns = match &self.intake.state {
+            None => false,
+            Some(_) if idle < ELSEWHERE => true,
+            Some(_) => {
+                let owns = self.committer.owns().await;
+                self.of_committer(owns)?
+            }
+        };
+        if !owns {
+            let claimed = self.committer.claim().await;
+            self.intake.state = Some(self.of_committer(claimed)?);
+        }
+        Ok(())
     }
 
     /// When something is to be done although nothing is delivered.

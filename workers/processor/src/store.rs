@@ -242,11 +242,39 @@ impl Store {
     /// # Errors
     /// [`Error::Fenced`] when the partition has another owner, or the database cannot be reached.
     pub async fn settle(&mut self) -> Result<bool, Error> {
-        let (generation, partition) = self.key();
         let mut connection = self.connect().await?;
         // The session that broke off may still be at it.
         session::end_sessions(&mut connection, &self.application).await?;
-        let row: Option<(i64, String)> =
+        self.connection = Some(connection);
+        match self.row().await? {
+            Some((version, owner)) if owner == self.owner && version == self.version => Ok(false),
+            Some((version, owner)) if owner == self.owner && version == self.version + 1 => {
+                self.version = version;
+                Ok(true)
+            }
+            _ => self.fenced(),
+        }
+    }
+
+    /// Whether the partition is still as this owner left it.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn owns(&mut self) -> Result<bool, Error> {
+        let kept = self.connection.is_some();
+        let row = match self.row().await {
+            // Whoever took the partition over has ended this session: the next one gets an answer.
+            Err(_) if kept => self.row().await?,
+            answer => answer?,
+        };
+        Ok(row.is_some_and(|(version, owner)| owner == self.owner && version == self.version))
+    }
+
+    /// The partition's version and owner.
+    async fn row(&mut self) -> Result<Option<(i64, String)>, Error> {
+        let (generation, partition) = self.key();
+        let mut connection = self.connect().await?;
+        let row =
             sqlx::query_as("SELECT version, owner FROM partitions WHERE generation = $1 AND partition = $2")
                 .bind(generation)
                 .bind(partition)
@@ -256,14 +284,7 @@ impl Store {
                     action: "read the partition's version",
                 })?;
         self.connection = Some(connection);
-        match row {
-            Some((version, owner)) if owner == self.owner && version == self.version => Ok(false),
-            Some((version, owner)) if owner == self.owner && version == self.version + 1 => {
-                self.version = version;
-                Ok(true)
-            }
-            _ => self.fenced(),
-        }
+        Ok(row)
     }
 
     /// Closes the connection.

@@ -56,6 +56,44 @@ async fn a_drain_hands_over_without_a_redelivery() -> Result<()> {
     harness.until("SELECT owner FROM partitions", "").await
 }
 
+/// Scaling out and in again. The broker does not tell a consumer that another became the active one, nor that it is the active one again.
+#[tokio::test]
+async fn a_partition_that_comes_back_to_its_former_owner_is_taken_up_without_a_redelivery() -> Result<()> {
+    let harness = Harness::new(&["AAPL"], 1).await?;
+    let (queue, publisher) = (harness.feed.queue(1, 0), Uuid::now_v7());
+    let owner = "SELECT split_part(owner, '/', 1) FROM partitions";
+    let first = harness.start("a");
+    let mut last = 0;
+    for _ in 0..3 {
+        publish(&harness, publisher, last + 1..=last + 50).await?;
+        last += 50;
+        harness
+            .until("SELECT count(*) FROM stock_data", &last.to_string())
+            .await?;
+        harness.until(owner, "a").await?;
+        // Of a higher priority for this partition.
+        let second = harness.start("b");
+        harness.until_consumers(&queue, 2).await?;
+        publish(&harness, publisher, last + 1..=last + 50).await?;
+        last += 50;
+        harness
+            .until("SELECT count(*) FROM stock_data", &last.to_string())
+            .await?;
+        harness.until(owner, "b").await?;
+        second.drain().await?;
+    }
+    publish(&harness, publisher, last + 1..=last + 50).await?;
+    last += 50;
+    harness
+        .until("SELECT count(*) FROM stock_data", &last.to_string())
+        .await?;
+    harness.until(owner, "a").await?;
+    harness.until_queues_are_empty().await?;
+    let redelivered = harness.redelivered(&queue, last.cast_unsigned()).await?;
+    assert_eq!(redelivered, 0, "messages were delivered again");
+    first.drain().await
+}
+
 #[tokio::test]
 async fn the_prefetch_follows_the_size_of_messages_without_a_redelivery() -> Result<()> {
     let mut harness = Harness::new(&["AAPL"], 1).await?;

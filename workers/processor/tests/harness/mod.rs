@@ -277,6 +277,24 @@ impl Harness {
         }
     }
 
+    /// How many messages of a queue were delivered again, once the broker has counted that so many were acknowledged: it counts some seconds late.
+    pub async fn redelivered(&self, queue: &str, acknowledged: u64) -> Result<u64> {
+        let path = format!("queues/{}/{queue}", self.broker.vhost);
+        let wait = async {
+            loop {
+                let found = self.broker.management(reqwest::Method::GET, &path, None).await?;
+                let count = |name| found["message_stats"][name].as_u64().unwrap_or_default();
+                if count("ack") >= acknowledged {
+                    return Ok(count("redeliver"));
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .context("not all messages were acknowledged")?
+    }
+
     /// Waits until the broker holds nothing of the feed, neither ready nor unacknowledged.
     pub async fn until_queues_are_empty(&self) -> Result<()> {
         let wait = async {
