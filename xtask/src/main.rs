@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod docker;
 mod down;
+mod e2e;
 mod generated;
 mod images;
 mod packages;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
-use crate::cluster::{self, Access, Cluster};
+use crate::cluster::{self, Cluster};
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{generated, python, scan, tools, up};
+use crate::{e2e, generated, python, scan, tools, up};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -241,7 +241,7 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                 .envs(environment.iter().map(|(name, value)| (name, value)))
                 .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs))),
         );
-        closing_lines(log, result)
+        Ok(format!("{} tests", closing_lines(log, result)?))
     })
 }
 
@@ -249,8 +249,7 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
 fn without_nodes(workspace: &Workspace, progress: &Progress) -> Result<String> {
     let kube = cluster::programs(workspace, progress)?;
     let servers = Servers::start(workspace, progress, Purpose::Tests)?;
-    let title =
-        "Running the operator with 200 feeds (8 minutes, most of it watching that nothing is written)";
+    let title = "Running the operator without nodes (9 minutes, most of it watching that 200 feeds at rest cause no write)";
     progress.step(title, "without-nodes", |log| {
         let cargo = |arguments: &[&str]| {
             let mut cargo = Command::new("cargo");
@@ -272,13 +271,29 @@ fn without_nodes(workspace: &Workspace, progress: &Progress) -> Result<String> {
             .filter(|message| message["target"]["name"] == "operator")
             .find_map(|message| message["executable"].as_str().map(str::to_owned))
             .context("cargo built no operator")?;
-        let result = log.run(
-            cargo(&["test", "--package", "harness", "--no-fail-fast"])
+        let tests = |tests: &[&str]| {
+            let mut test = cargo(&["test", "--package", "harness", "--no-fail-fast"]);
+            test.args(tests)
                 .envs(servers.environment().iter().map(|(name, value)| (name, value)))
                 .env("STOCKFEED_TEST_KUBE", &kube)
-                .env("STOCKFEED_TEST_OPERATOR", operator),
-        );
-        closing_lines(log, result)
+                .env("STOCKFEED_TEST_OPERATOR", &operator);
+            test
+        };
+        log.run(&mut tests(&["--no-run"]))?;
+        // Of the feeds at rest nothing is wanted but time: the scenarios run meanwhile, with an API server of their own.
+        let rest = progress.log("without-nodes-steady")?;
+        let (scenarios, steady) = thread::scope(|scope| {
+            let steady = scope.spawn(|| rest.run(&mut tests(&["--test", "steady"])));
+            let scenarios = log.run(&mut tests(&["--lib", "--bins", "--test", "scenarios"]));
+            (scenarios, steady.join())
+        });
+        let steady = steady.map_err(|_| anyhow!("the runner panicked"))?;
+        // Both are told of, also when the first has failed.
+        let both = (closing_lines(log, scenarios), closing_lines(&rest, steady));
+        Ok(format!(
+            "{} scenarios and others, {} of feeds at rest",
+            both.0?, both.1?
+        ))
     })
 }
 
@@ -293,45 +308,14 @@ fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suit
         return;
     };
     suite.step("end-to-end tests", || {
-        let run = progress.step("Running the end-to-end tests", "e2e", |log| {
-            let result = log.run(&mut e2e_command(workspace, cluster, &access));
-            closing_lines(log, result)
-        });
+        let environment = e2e::environment(workspace, cluster, &access);
+        let run = e2e::run(workspace, progress, &environment);
         run.map_err(|error| up::explain(progress, &access, error))
     });
 }
 
-fn e2e_command(workspace: &Workspace, cluster: Cluster, access: &Access) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(&workspace.root)
-        .args([
-            "test",
-            "--package",
-            "e2e",
-            "--locked",
-            "--no-fail-fast",
-            "--",
-            "--test-threads=1",
-            "--nocapture",
-        ])
-        .env("KUBECONFIG", &access.kubeconfig)
-        .env("STOCKFEED_KUBECTL", access.programs.join("kubectl"))
-        // kubectl looks for its plugins there.
-        .env(
-            "PATH",
-            format!("{}:{}", access.programs.display(), workspace.search_path),
-        )
-        .env("STOCKFEED_HELM", access.programs.join("helm"))
-        .env("STOCKFEED_ARTEFACTS", workspace.artefacts.join("test"));
-    if cluster == Cluster::Testbed {
-        cargo.env("STOCKFEED_AUDIT_LOG", workspace.testbed_state.join("audit.log"));
-    }
-    cargo
-}
-
-/// Prints what each test runner said at its end, and counts the tests. No test at all is a failure too.
-fn closing_lines(log: &Log, result: Result<()>) -> Result<String> {
+/// Prints what each test runner said at its end, and counts the tests that passed. No test at all is a failure too.
+pub fn closing_lines(log: &Log, result: Result<()>) -> Result<u64> {
     let text = String::from_utf8_lossy(&fs::read(log.path())?).into_owned();
     let mut passed = 0;
     let mut runner = "";
@@ -354,7 +338,7 @@ fn closing_lines(log: &Log, result: Result<()>) -> Result<String> {
     if passed == 0 {
         bail!("not one test ran");
     }
-    Ok(format!("{passed} tests"))
+    Ok(passed)
 }
 
 /// The number in "ok. 12 passed; 0 failed; …".
