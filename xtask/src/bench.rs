@@ -98,16 +98,11 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
 
 fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<()> {
     let kube = cluster::programs(workspace, progress)?;
-    let title = "Compiling the operator and the measuring program (minutes when cold)";
-    let mut programs = progress.step(title, "bench-compile", |log| {
-        images::compile(
-            workspace,
-            log,
-            Profile::Image,
-            None,
-            &[("operator", "operator"), ("harness", "stockfeed-bench-operator")],
-        )
-    })?;
+    let mut programs = images::static_programs(
+        workspace,
+        progress,
+        &[("operator", "operator"), ("harness", "stockfeed-bench-operator")],
+    )?;
     let (program, operator) = (programs.pop(), programs.pop());
     let (program, operator) = program
         .zip(operator)

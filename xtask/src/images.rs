@@ -84,15 +84,28 @@ pub fn programs(workspace: &Workspace, progress: &Progress, names: &[&'static st
 
 /// Compiles these programs just as their images hold them, and says where they lie.
 pub fn binaries(workspace: &Workspace, progress: &Progress, names: &[&'static str]) -> Result<Vec<PathBuf>> {
+    let programs: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
+    static_programs(workspace, progress, &programs)
+}
+
+/// Compiles static binaries as the images have them, each a package and a binary.
+pub fn static_programs(
+    workspace: &Workspace,
+    progress: &Progress,
+    programs: &[(&str, &str)],
+) -> Result<Vec<PathBuf>> {
     packages::ensure(workspace, progress, &[packages::STATIC_BINARIES])?;
     packages::ensure_rust_target(workspace, progress, TARGET)?;
     let title = format!(
         "Compiling static binaries: {} (minutes when cold)",
-        names.join(", ")
+        programs
+            .iter()
+            .map(|(_, name)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
     );
-    let programs: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
     progress.step(&title, "images-compile", |log| {
-        compile(workspace, log, Profile::Image, Some(TARGET), &programs)
+        compile(workspace, log, Profile::Image, Some(TARGET), programs)
     })
 }
 
