@@ -16,6 +16,7 @@ use lapin::{
 };
 use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt as _, Snafu};
+use tokio::task::JoinHandle;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -72,6 +73,8 @@ pub struct Subscription<'a> {
     current: Leg,
     /// Joined with a higher priority, and waits until `current` has settled all.
     upcoming: Option<Leg>,
+    /// Closes the channel of the consumer before `current`.
+    closing: Option<JoinHandle<()>>,
 }
 
 /// One channel with one consumer.
@@ -112,6 +115,7 @@ impl<'a> Subscription<'a> {
             changes: 0,
             current,
             upcoming: None,
+            closing: None,
         })
     }
 
@@ -172,8 +176,10 @@ impl<'a> Subscription<'a> {
             prefetch = self.current.prefetch,
             "The prefetch has changed"
         );
-        // Nothing depends on it: the channel has nothing left.
-        tokio::spawn(async move { before.channel.close(200, "done".into()).await });
+        // The channel has nothing left, so deliveries need not wait for that.
+        self.closing = Some(tokio::spawn(async move {
+            before.channel.close(200, "done".into()).await.ok();
+        }));
     }
 
     /// Acknowledges everything up to a tag.
@@ -271,6 +277,10 @@ impl<'a> Subscription<'a> {
     /// # Errors
     /// When the channel is gone.
     pub async fn cancel(&mut self) -> Result<(), Error> {
+        // The consumer before would become the active one, as long as it is there, and what it was given would be delivered again.
+        if let Some(closing) = self.closing.take() {
+            closing.await.ok();
+        }
         // The second consumer first: without the first one it would become active.
         if let Some(leg) = &self.upcoming {
             leg.cancel(&self.queue).await?;

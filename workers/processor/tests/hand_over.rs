@@ -45,6 +45,10 @@ async fn a_drain_hands_over_without_a_redelivery() -> Result<()> {
         .until("SELECT count(*) FROM stock_data", &last.to_string())
         .await?;
     harness.until(DUPLICATES, "0").await?;
+    let redelivered = harness
+        .redelivered(&harness.feed.queue(1, 0), last.cast_unsigned())
+        .await?;
+    assert_eq!(redelivered, 0, "messages were delivered again");
     // Rows were written in the order of their events: nobody overtook the one that was ending.
     harness
         .until(
