@@ -16,6 +16,20 @@ const FEEDS: usize = 200;
 const WATCHED: Duration = Duration::from_secs(300);
 /// How often every feed is reconciled by force.
 const FORCED: usize = 10;
+/// How often broker and database may be asked in that time. A look at a virtual host takes six requests for all feeds and is made every
+/// two seconds at most. The feeds wait for workers, which no node runs, so each is looked at every 15 seconds; its schema takes one session
+/// then, and one more a minute to compare what is in it.
+const ASKED_AT_MOST: [(&str, u64); 2] = [("Broker", 1_000), ("Database", 5_500)];
+
+/// Requests that the operator has counted.
+fn requests(metrics: &str, server: &str) -> u64 {
+    let of_server = format!("server=\"{server}\"");
+    metrics
+        .lines()
+        .filter(|line| line.starts_with("stockfeed_operator_requests_total{") && line.contains(&of_server))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
 
 fn program(variable: &str) -> Result<PathBuf> {
     let path =
@@ -65,7 +79,9 @@ async fn two_hundred_feeds_at_rest_cause_no_write_and_forced_reconciles_none_eit
         "the feeds do not come to rest"
     );
     let before = calls(&log)?.len();
+    let asked_before = operator.get("/metrics").await?;
     tokio::time::sleep(WATCHED).await;
+    let asked_after = operator.get("/metrics").await?;
     let all = calls(&log)?.split_off(before);
     let writes: Vec<_> = all.iter().filter(|call| call.is_write()).collect();
     assert!(
@@ -75,6 +91,12 @@ async fn two_hundred_feeds_at_rest_cause_no_write_and_forced_reconciles_none_eit
         writes.first()
     );
     assert!(!all.is_empty(), "the operator looked at nothing");
+    for (server, most) in ASKED_AT_MOST {
+        let asked = requests(&asked_after, server) - requests(&asked_before, server);
+        println!("{asked} requests to {server}, at most {most}");
+        assert!(asked > 0, "{server} was not looked at");
+        assert!(asked <= most, "{asked} requests to {server}, more than {most}");
+    }
 
     let generations = |metadata: &kube::core::ObjectMeta| metadata.generation.unwrap_or(1);
     let deployments = Api::<Deployment>::namespaced(stand.client.clone(), NAMESPACE);

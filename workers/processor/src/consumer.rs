@@ -45,8 +45,9 @@ const BEHIND: u32 = 40;
 /// With nothing delivered for so long the partition may have been another replica's meanwhile: the broker tells a consumer neither
 /// that it is no longer the active one nor that it is again.
 const ELSEWHERE: Duration = Duration::from_millis(100);
-/// How long nothing must come for a queue to be taken for empty at the end, and how long a drain waits for the broker at most.
-const QUIET: Duration = Duration::from_millis(200);
+/// How long nothing must come for a queue to be taken for empty at the end, and how long a drain waits for the broker at most. What comes
+/// in the milliseconds of the cancellation that follows would be delivered again: with a message in hand nothing does.
+const QUIET: Duration = Duration::from_secs(2);
 const NARROWED_WITHIN: Duration = Duration::from_secs(5);
 /// How often to look for rows of quarantine that somebody released.
 const RELEASE_PERIOD: Duration = Duration::from_secs(5);

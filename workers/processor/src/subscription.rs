@@ -281,19 +281,18 @@ impl<'a> Subscription<'a> {
         if let Some(closing) = self.closing.take() {
             closing.await.ok();
         }
-        // The second consumer first: without the first one it would become active.
-        if let Some(leg) = &self.upcoming {
-            leg.cancel(&self.queue).await?;
+        let settled = self.current.delivered == self.current.acknowledged;
+        match &mut self.upcoming {
+            // The second one is active, and becomes the current one. The first gets nothing as long as the second is there.
+            Some(upcoming) if settled => {
+                self.current.cancel(&self.queue).await?;
+                std::mem::swap(&mut self.current, upcoming);
+            }
+            // Without the first one the second would become active.
+            Some(upcoming) => upcoming.cancel(&self.queue).await?,
+            None => {}
         }
-        self.current.cancel(&self.queue).await?;
-        if self.current.delivered == self.current.acknowledged
-            && let Some(upcoming) = &mut self.upcoming
-        {
-            // It may have become active, and then what it was given comes first: what the first one was given after that was
-            // delivered when the second was cancelled.
-            std::mem::swap(&mut self.current, upcoming);
-        }
-        Ok(())
+        self.current.cancel(&self.queue).await
     }
 
     /// What was delivered before [`Subscription::cancel`]; `None` at its end.
