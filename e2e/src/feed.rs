@@ -115,6 +115,18 @@ impl Feed {
         Ok(())
     }
 
+    /// Gives it an annotation.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn annotate(&self, key: &str, text: &str) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {key: text}}}));
+        self.api
+            .patch_metadata(self.name.name(), &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
     /// Waits until the resource is gone.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod database;
 pub mod feed;
 pub mod forward;
 pub mod history;
+pub mod live;
 pub mod namespace;
 pub mod operator;
 pub mod process;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::{
-    RELEASE, SYSTEM,
     broker::{Broker, Tapped},
-    cluster::{Cluster, value},
-    database::{self, Session, count, hold_commits, release_commits},
-    feed::{self, Feed, condition},
+    cluster::Cluster,
+    database::{self, hold_commits, release_commits},
+    feed::{Feed, condition},
+    live::{self, await_more_ticks, nothing_was_put_aside},
     namespace::run_in,
     process, say,
     ticks::{compare, only_last_quotes_are_repeated, published, stored},
@@ -29,13 +29,10 @@ const CHANGED: Duration = Duration::from_secs(180);
 #[tokio::test]
 async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_order() -> Result<()> {
     run_in("e2e-repartition", async |cluster, namespace| {
-        let key = cluster.secret(SYSTEM, &format!("{RELEASE}-simulator")).await?;
-        cluster
-            .put_secret(namespace, "fmp", &[("apiKey", value(&key, "apiKey")?)])
-            .await?;
+        live::put_key(cluster, namespace).await?;
         let feed = Feed::new(cluster, namespace, "resized")?;
         let broker = Broker::open(cluster).await?;
-        let mut spec = spec();
+        let mut spec = live::spec(SYMBOLS);
         set_partitions(&mut spec, 4);
 
         // Suspended at first, so that nothing is published before the tap is there.
@@ -47,7 +44,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         feed.apply(&spec).await?;
         feed.await_ready(Duration::from_secs(120)).await?;
         let mut reader = database::reader(cluster, &feed.name).await?;
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
         set_partitions(&mut spec, 8);
         feed.apply(&spec).await?;
@@ -62,7 +59,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         );
         say(format!("Reconciling: {}", under_way.message));
         await_settled(&feed, &broker, (2, 8)).await?;
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
         // Nothing can be committed while the new queues fill, and then the processor dies with the old ones in its hands.
         let mut admin = database::admin(cluster).await?;
@@ -88,7 +85,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         kill_the_processor(cluster, &feed).await?;
         release_commits(&mut admin).await?;
         await_settled(&feed, &broker, (3, 2)).await?;
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
         // Somebody changes his mind.
         set_partitions(&mut spec, 5);
@@ -98,7 +95,7 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         feed.apply(&spec).await?;
         await_listed(&feed, &[(3, 2), (4, 5), (5, 3)]).await?;
         await_settled(&feed, &broker, (5, 3)).await?;
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
         events_tell_of_it(cluster, &feed).await?;
 
         spec["suspend"] = json!(true);
@@ -111,23 +108,12 @@ async fn partitions_change_on_a_live_feed_and_every_tick_is_stored_once_and_in_o
         let published = published(&messages)?;
         only_last_quotes_are_repeated(&published)?;
         compare(&published, &stored(&mut reader).await?, SYMBOLS)?;
-        for table in ["gaps", "late_ticks", "quarantine"] {
-            let rows = count(&mut reader, &feed.name, table).await?;
-            ensure!(rows == 0, "table {table} has {rows} rows");
-        }
+        nothing_was_put_aside(&feed, &mut reader).await?;
         feed.await_condition("DataComplete", "True", Duration::from_secs(60))
             .await?;
         feed.await_ready(Duration::from_secs(60)).await
     })
     .await
-}
-
-fn spec() -> Value {
-    let symbols: Vec<String> = (0..SYMBOLS).map(|number| format!("S{number:03}")).collect();
-    let mut spec = feed::spec();
-    spec["symbols"] = json!(symbols);
-    spec["interval"] = json!("100ms");
-    spec
 }
 
 fn set_partitions(spec: &mut Value, partitions: u16) {
@@ -204,22 +190,6 @@ async fn await_settled(feed: &Feed, broker: &Broker, (generation, partitions): (
         }
         Ok(())
     })
-    .await
-}
-
-/// Waits until ticks are stored that are not now.
-async fn await_more_ticks(reader: &mut Session, feed: &Feed) -> Result<()> {
-    let before = count(reader, &feed.name, "stock_data").await?;
-    let enough = before + 5 * i64::try_from(SYMBOLS)?;
-    wait::until(
-        &format!("more than {enough} ticks are stored"),
-        Duration::from_secs(90),
-        async || {
-            let now = count(reader, &feed.name, "stock_data").await?;
-            ensure!(now > enough, "{now} are");
-            Ok(())
-        },
-    )
     .await
 }
 

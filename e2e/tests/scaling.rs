@@ -11,13 +11,14 @@ use e2e::{
     cluster::{Cluster, value},
     database::{self, Session, count},
     feed::{self, Feed},
+    live::notes,
     namespace::run_in,
     say,
     timeline::{Moment, Recorder},
     wait, workload,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -285,17 +286,4 @@ async fn await_processors(cluster: &Cluster, feed: &Feed, number: usize, within:
         Ok(())
     })
     .await
-}
-
-/// The notes of a feed's Events of a reason.
-async fn notes(cluster: &Cluster, feed: &Feed, reason: &str) -> Result<Vec<String>> {
-    let events = cluster
-        .api::<Event>(feed.name.namespace())
-        .list(&ListParams::default())
-        .await?;
-    let of_reason = events
-        .items
-        .into_iter()
-        .filter(|event| event.reason.as_deref() == Some(reason));
-    Ok(of_reason.filter_map(|event| event.note).collect())
 }

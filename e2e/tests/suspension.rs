@@ -4,17 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::{
-    RELEASE, SYSTEM,
     broker::{Broker, Tapped},
-    cluster::{Cluster, value},
-    database::{self, Session, count, hold_commits, release_commits},
-    feed::{self, Feed, condition},
+    cluster::Cluster,
+    database::{self, Session, hold_commits, release_commits},
+    feed::{Feed, condition},
+    live::{self, all_is_stored_once, await_more_ticks, notes, nothing_was_put_aside},
     namespace::run_in,
-    say,
-    ticks::{compare, only_last_quotes_are_repeated, published, stored},
-    wait,
+    say, wait,
 };
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
@@ -28,10 +26,7 @@ const LONGER_THAN_COUNTING: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_suspended_feed_is_drained_and_resumes_and_nothing_is_lost() -> Result<()> {
     run_in("e2e-suspension", async |cluster, namespace| {
-        let key = cluster.secret(SYSTEM, &format!("{RELEASE}-simulator")).await?;
-        cluster
-            .put_secret(namespace, "fmp", &[("apiKey", value(&key, "apiKey")?)])
-            .await?;
+        live::put_key(cluster, namespace).await?;
         let feed = Feed::new(cluster, namespace, "resting")?;
         let broker = Broker::open(cluster).await?;
         let mut tapped = Vec::new();
@@ -55,7 +50,7 @@ async fn a_suspended_feed_is_drained_and_resumes_and_nothing_is_lost() -> Result
             feed.await_ready(Duration::from_secs(120)).await?;
             database::reader(cluster, &feed.name).await?
         };
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
         // What is published cannot be committed: the queues hold it, unacknowledged, and the feed may not say that it is drained.
         let mut admin = database::admin(cluster).await?;
@@ -71,24 +66,18 @@ async fn a_suspended_feed_is_drained_and_resumes_and_nothing_is_lost() -> Result
         feed.apply(&spec(false)).await?;
         feed.await_condition("Suspended", "False", Duration::from_secs(60))
             .await?;
-        await_more_ticks(&mut reader, &feed).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
         feed.apply(&spec(true)).await?;
         await_drained(&feed).await?;
         at_rest(cluster, &feed, &broker, &mut reader, &mut tapped).await?;
-        for table in ["gaps", "late_ticks", "quarantine"] {
-            let rows = count(&mut reader, &feed.name, table).await?;
-            ensure!(rows == 0, "table {table} has {rows} rows");
-        }
+        nothing_was_put_aside(&feed, &mut reader).await?;
         events_tell_of_it(cluster, &feed).await
     })
     .await
 }
 
 fn spec(suspend: bool) -> Value {
-    let symbols: Vec<String> = (0..SYMBOLS).map(|number| format!("S{number:03}")).collect();
-    let mut spec = feed::spec();
-    spec["symbols"] = json!(symbols);
-    spec["interval"] = json!("100ms");
+    let mut spec = live::spec(SYMBOLS);
     spec["suspend"] = json!(suspend);
     spec
 }
@@ -153,7 +142,6 @@ async fn at_rest(
     reader: &mut Session,
     tapped: &mut Vec<Tapped>,
 ) -> Result<()> {
-    let stored = stored(reader).await?;
     let pods = cluster.api::<Pod>(feed.name.namespace());
     let producers = pods
         .list(&ListParams::default().labels(&feed.selector("producer")))
@@ -166,24 +154,7 @@ async fn at_rest(
         .filter(|queue| queue.messages > 0)
         .collect();
     ensure!(holding.is_empty(), "queues hold messages: {holding:?}");
-    tapped.extend(broker.take_tapped(&feed.name).await?);
-    let published = published(tapped)?;
-    only_last_quotes_are_repeated(&published)?;
-    compare(&published, &stored, SYMBOLS)
-}
-
-async fn await_more_ticks(reader: &mut Session, feed: &Feed) -> Result<()> {
-    let enough = count(reader, &feed.name, "stock_data").await? + 5 * i64::try_from(SYMBOLS)?;
-    wait::until(
-        &format!("more than {enough} ticks are stored"),
-        Duration::from_secs(90),
-        async || {
-            let now = count(reader, &feed.name, "stock_data").await?;
-            ensure!(now > enough, "{now} are");
-            Ok(())
-        },
-    )
-    .await
+    all_is_stored_once(feed, broker, reader, tapped, SYMBOLS).await
 }
 
 async fn await_messages(feed: &Feed, broker: &Broker) -> Result<()> {
@@ -197,17 +168,8 @@ async fn await_messages(feed: &Feed, broker: &Broker) -> Result<()> {
 }
 
 async fn events_tell_of_it(cluster: &Cluster, feed: &Feed) -> Result<()> {
-    let events = cluster
-        .api::<Event>(feed.name.namespace())
-        .list(&ListParams::default())
-        .await?;
-    let of_reason = |reason: &str| {
-        let events = events.items.iter();
-        events
-            .filter(|event| event.reason.as_deref() == Some(reason))
-            .count()
-    };
-    let (drained, resumed) = (of_reason("Drained"), of_reason("Resumed"));
+    let drained = notes(cluster, feed, "Drained").await?.len();
+    let resumed = notes(cluster, feed, "Resumed").await?.len();
     say(format!("Events: {drained} of Drained, {resumed} of Resumed"));
     ensure!(drained > 0 && resumed > 0, "an Event is missing");
     Ok(())

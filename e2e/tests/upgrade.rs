@@ -5,20 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    RELEASE, SYSTEM,
     broker::Broker,
-    cluster::{Cluster, value},
-    database::{self, Session, count},
-    feed::{self, Feed, condition},
+    cluster::Cluster,
+    database,
+    feed::{Feed, condition},
+    live::{self, all_is_stored_once, await_more_ticks, notes, nothing_was_put_aside},
     namespace::run_in,
     operator::{self, Options},
-    say,
-    ticks::{compare, only_last_quotes_are_repeated, published, stored},
-    wait, workload,
+    say, wait, workload,
 };
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
-use kube::api::ListParams;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 /// Each has another quote every second.
 const SYMBOLS: usize = 20;
@@ -44,10 +41,7 @@ async fn a_bad_image_is_put_back_while_data_flows_and_a_good_one_is_taken_withou
 }
 
 async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
-    let key = cluster.secret(SYSTEM, &format!("{RELEASE}-simulator")).await?;
-    cluster
-        .put_secret(namespace, "fmp", &[("apiKey", value(&key, "apiKey")?)])
-        .await?;
+    live::put_key(cluster, namespace).await?;
     let options = Options::read(cluster).await?;
     let (processor, producer) = (
         options.value("processor-image")?,
@@ -55,7 +49,7 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
     );
     let feed = Feed::new(cluster, namespace, "upgraded")?;
     let broker = Broker::open(cluster).await?;
-    let mut spec = spec();
+    let mut spec = live::spec(SYMBOLS);
     spec["suspend"] = json!(true);
     feed.apply(&spec).await?;
     feed.await_ready(Duration::from_secs(120)).await?;
@@ -78,7 +72,7 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
         .await_condition("Reconciling", "True", Duration::from_secs(60))
         .await?;
     say(format!("{}: {}", rolling.reason, rolling.message));
-    await_more_ticks(&mut reader, &feed).await?;
+    await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
     await_release(
         &feed,
         "RolledBack",
@@ -95,7 +89,7 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
         "it does not say what was put back"
     );
     feed.await_ready(Duration::from_secs(60)).await?;
-    await_more_ticks(&mut reader, &feed).await?;
+    await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
     // A producer that cannot start: polling stops meanwhile, and goes on.
     spec["template"] = json!({"producer": {"image": BAD}});
@@ -115,7 +109,7 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
     )
     .await?;
     feed.await_ready(Duration::from_secs(90)).await?;
-    await_more_ticks(&mut reader, &feed).await?;
+    await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
 
     // Other names of the images that there are: both roll, and data flows all the way.
     let other_processor = image_id(cluster, &feed, "processor").await?;
@@ -135,29 +129,15 @@ async fn upgrade(cluster: &Cluster, namespace: &str) -> Result<()> {
     let object = feed.get().await?;
     let stalled = condition(&object, "Stalled").context("there is no condition Stalled")?;
     ensure!(stalled.status == "False", "Stalled: {}", stalled.message);
-    await_more_ticks(&mut reader, &feed).await?;
+    await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
     events_tell_of_it(cluster, &feed).await?;
 
     spec["suspend"] = json!(true);
     feed.apply(&spec).await?;
     feed.await_condition("Suspended", "True", Duration::from_secs(120))
         .await?;
-    let published = published(&broker.take_tapped(&feed.name).await?)?;
-    only_last_quotes_are_repeated(&published)?;
-    compare(&published, &stored(&mut reader).await?, SYMBOLS)?;
-    for table in ["gaps", "late_ticks", "quarantine"] {
-        let rows = count(&mut reader, &feed.name, table).await?;
-        ensure!(rows == 0, "table {table} has {rows} rows");
-    }
-    Ok(())
-}
-
-fn spec() -> Value {
-    let symbols: Vec<String> = (0..SYMBOLS).map(|number| format!("S{number:03}")).collect();
-    let mut spec = feed::spec();
-    spec["symbols"] = json!(symbols);
-    spec["interval"] = json!("100ms");
-    spec
+    all_is_stored_once(&feed, &broker, &mut reader, &mut Vec::new(), SYMBOLS).await?;
+    nothing_was_put_aside(&feed, &mut reader).await
 }
 
 /// What the node calls the image that a worker runs: another name for the same, which a pod may give as well.
@@ -191,31 +171,9 @@ async fn await_release(feed: &Feed, state: &str, within: Duration, images: &[(&s
     .await
 }
 
-async fn await_more_ticks(reader: &mut Session, feed: &Feed) -> Result<()> {
-    let enough = count(reader, &feed.name, "stock_data").await? + 5 * i64::try_from(SYMBOLS)?;
-    wait::until(
-        &format!("more than {enough} ticks are stored"),
-        Duration::from_secs(90),
-        async || {
-            let now = count(reader, &feed.name, "stock_data").await?;
-            ensure!(now > enough, "{now} are");
-            Ok(())
-        },
-    )
-    .await
-}
-
 async fn events_tell_of_it(cluster: &Cluster, feed: &Feed) -> Result<()> {
-    let events = cluster
-        .api::<Event>(feed.name.namespace())
-        .list(&ListParams::default())
-        .await?;
     for reason in ["RolloutStarted", "RolloutSucceeded", "RolledBack"] {
-        let mut of_it = events
-            .items
-            .iter()
-            .filter(|event| event.reason.as_deref() == Some(reason));
-        let note = of_it.next().and_then(|event| event.note.clone());
+        let note = notes(cluster, feed, reason).await?.pop();
         say(format!("Event {reason}: {note:?}"));
         ensure!(note.is_some(), "no Event tells of {reason}");
     }

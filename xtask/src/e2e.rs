@@ -14,10 +14,11 @@ use crate::test::closing_lines;
 use crate::workspace::Workspace;
 
 /// Each of these has feeds of its own and leaves operator, broker and database as they are. The longest come first.
-const BESIDE_OTHERS: [&str; 6] = [
+const BESIDE_OTHERS: [&str; 7] = [
     "repartition",
     "producer",
     "suspension",
+    "rotation",
     "first_steps",
     "plugin",
     "admission",
@@ -175,8 +176,8 @@ mod tests {
             .into_iter()
             .map(|program| program.name)
             .collect();
-        assert_eq!(names[..6], BESIDE_OTHERS);
-        assert_eq!(names[6..], ["e2e", "zz_rbac"]);
+        assert_eq!(names[..7], BESIDE_OTHERS);
+        assert_eq!(names[7..], ["e2e", "zz_rbac"]);
         let missing = executables("{}").err().context("nothing is missing")?;
         assert!(missing.to_string().contains("repartition"), "{missing}");
         Ok(())
