@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::packages;
 use crate::progress::{Log, Progress};
 use crate::rootfs::{POSTGRES, RABBITMQ, Server};
+use crate::web;
 use crate::workspace::{Workspace, hex};
 
 /// Our programs that run in pods.
@@ -94,6 +95,10 @@ pub fn static_programs(
     progress: &Progress,
     programs: &[(&str, &str)],
 ) -> Result<Vec<PathBuf>> {
+    // It holds its page.
+    if programs.iter().any(|(_, name)| *name == "dashboard") {
+        web::build(workspace, progress)?;
+    }
     packages::ensure(workspace, progress, &[packages::STATIC_BINARIES])?;
     packages::ensure_rust_target(workspace, progress, TARGET)?;
     let title = format!(

@@ -18,6 +18,7 @@ mod servers;
 mod test;
 mod tools;
 mod up;
+mod web;
 mod workspace;
 
 use std::process::ExitCode;
@@ -67,6 +68,12 @@ enum Task {
         /// operator, producer, processor, fmp-simulator, rabbitmq, postgres; all when none is named
         names: Vec<String>,
     },
+    /// Build the dashboard's web page, or check it
+    Web {
+        /// What to do
+        #[arg(value_enum, default_value = "build")]
+        what: web::What,
+    },
     /// Start a PostgreSQL and a RabbitMQ for tests, print where they are, and keep them until Ctrl-C
     Servers,
     /// Generate the custom resource definition from the operator's types
@@ -111,6 +118,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Test { only } => test::run(workspace, Cluster::choose(cluster), only),
         Task::Bench(options) => bench::run(workspace, progress, &options),
         Task::Images { names } => images::run(workspace, progress, &names),
+        Task::Web { what } => web::run(workspace, progress, what),
         Task::Servers => serve(workspace, progress),
         Task::Crds { check } => generated::crds(workspace, progress, check),
         Task::Scan => scan::run(workspace, progress).map(|found| println!("{found}")),

@@ -47,6 +47,15 @@ pub const TESTBED: &[Needed] = &[
     needed("musl-gcc", "musl-tools"),
 ];
 
+/// For the dashboard's pages in a browser: without a font it shows boxes.
+pub const BROWSER: &[Needed] = &[
+    needed("chromium", "chromium"),
+    needed(
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+        "fonts-dejavu-core",
+    ),
+];
+
 /// For Python environments. Their files' names hold Python's version, so `python` finds out whether they are missing.
 pub const PYTHON: &[&str] = &["python3", "python3-venv"];
 

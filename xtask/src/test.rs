@@ -9,10 +9,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::cluster::{self, Cluster};
+use crate::packages;
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{e2e, generated, python, scan, tools, up};
+use crate::{e2e, generated, python, scan, tools, up, web};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +81,10 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
     let started = Instant::now();
     let cluster_was_there = cluster.exists(workspace);
 
+    // Before threads part ways: apt-get bears no second one beside it.
+    if wanted(Part::Lint) || wanted(Part::E2e) {
+        packages::ensure(workspace, progress, &[packages::BROWSER])?;
+    }
     thread::scope(|scope| {
         // The cluster's programs and the images take longest and need nothing else: they are made meanwhile.
         let building =
@@ -159,6 +164,10 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
             "warnings",
         ],
     );
+    suite.step("dashboard's page", || web::check(workspace, progress));
+    suite.step("dashboard's page in a browser", || {
+        web::browser(workspace, progress)
+    });
     // That it is what the types say, a unit test of the operator checks: to generate it here as well would compile the
     // operator once more, with its own choice of features.
     suite.step("copies of the CRD are equal", || {
