@@ -57,6 +57,9 @@ pub struct Queue {
     /// Messages in it, unacknowledged ones included. Absent for a moment after the queue was made.
     #[serde(default)]
     pub messages: u64,
+    /// Those that no consumer was given.
+    #[serde(default)]
+    pub messages_ready: u64,
     /// Absent until something happened in it.
     #[serde(default)]
     message_stats: Stats,

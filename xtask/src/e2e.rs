@@ -12,12 +12,14 @@ use crate::cluster::{Access, Cluster};
 use crate::progress::Progress;
 use crate::test::closing_lines;
 use crate::workspace::Workspace;
+use crate::{flink, web};
 
 /// Each of these has feeds of its own and leaves operator, broker and database as they are. The longest come first.
-const BESIDE_OTHERS: [&str; 7] = [
+const BESIDE_OTHERS: [&str; 8] = [
     "repartition",
     "producer",
     "suspension",
+    "dashboard",
     "rotation",
     "first_steps",
     "plugin",
@@ -34,9 +36,17 @@ struct Program {
 }
 
 /// What the tests are told of the cluster.
-pub fn environment(workspace: &Workspace, cluster: Cluster, access: &Access) -> Vec<(&'static str, String)> {
+pub fn environment(
+    workspace: &Workspace,
+    progress: &Progress,
+    cluster: Cluster,
+    access: &Access,
+) -> Result<Vec<(&'static str, String)>> {
     let program = |name: &str| access.programs.join(name).display().to_string();
-    let mut environment = vec![
+    let mut environment = web::browser_environment(workspace, progress)?;
+    let page = flink::page(workspace, progress)?;
+    environment.extend([
+        ("FLINK_UI", page.display().to_string()),
         ("KUBECONFIG", access.kubeconfig.display().to_string()),
         ("STOCKFEED_KUBECTL", program("kubectl")),
         // kubectl looks for its plugins there.
@@ -49,12 +59,12 @@ pub fn environment(workspace: &Workspace, cluster: Cluster, access: &Access) -> 
             "STOCKFEED_ARTEFACTS",
             workspace.artefacts.join("test").display().to_string(),
         ),
-    ];
+    ]);
     if cluster == Cluster::Testbed {
         let log = workspace.testbed_state.join("audit.log");
         environment.push(("STOCKFEED_AUDIT_LOG", log.display().to_string()));
     }
-    environment
+    Ok(environment)
 }
 
 /// Runs all of them, also when one fails.
@@ -176,8 +186,8 @@ mod tests {
             .into_iter()
             .map(|program| program.name)
             .collect();
-        assert_eq!(names[..7], BESIDE_OTHERS);
-        assert_eq!(names[7..], ["e2e", "zz_rbac"]);
+        assert_eq!(names[..8], BESIDE_OTHERS);
+        assert_eq!(names[8..], ["e2e", "zz_rbac"]);
         let missing = executables("{}").err().context("nothing is missing")?;
         assert!(missing.to_string().contains("repartition"), "{missing}");
         Ok(())

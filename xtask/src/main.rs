@@ -5,6 +5,7 @@ mod cluster;
 mod docker;
 mod down;
 mod e2e;
+mod flink;
 mod generated;
 mod images;
 mod packages;

@@ -317,7 +317,7 @@ fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suit
         return;
     };
     suite.step("end-to-end tests", || {
-        let environment = e2e::environment(workspace, cluster, &access);
+        let environment = e2e::environment(workspace, progress, cluster, &access)?;
         let run = e2e::run(workspace, progress, &environment);
         run.map_err(|error| up::explain(progress, &access, error))
     });

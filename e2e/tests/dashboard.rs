@@ -1,0 +1,260 @@
+//! The dashboard of the chart, opened in a browser: its own page, and Flink's in front of its REST API. What they show is what database
+//! and broker say.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    SYSTEM,
+    broker::Broker,
+    cluster::Cluster,
+    database::{self, Session, hold_commits, release_commits},
+    feed::Feed,
+    forward::Forward,
+    live::{self, await_more_ticks},
+    namespace::run_in,
+    say, wait,
+    workload::system_selector,
+};
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use tokio::process::Command;
+
+const SYMBOLS: usize = 20;
+const READY: Duration = Duration::from_secs(120);
+/// Whose candles are looked at, and how wide they are: so narrow that some are final soon.
+const CANDLES: (&str, &str) = ("S000", "10s");
+/// More than a processor is given at first in each partition.
+const WAITING: u64 = 30;
+
+#[tokio::test]
+async fn its_pages_open_in_a_browser_and_show_what_database_and_broker_say() -> Result<()> {
+    run_in("e2e-dashboard", async |cluster, namespace| {
+        let feed = live_feed(cluster, namespace).await?;
+        let mut admin = database::admin(cluster).await?;
+        wait::until("some candles are final", READY, async || {
+            let final_ones = candles(&mut admin, &feed).await?.len();
+            ensure!(final_ones >= 5, "{final_ones} are");
+            Ok(())
+        })
+        .await?;
+        let forward = Forward::open(cluster, SYSTEM, &system_selector("dashboard"), 8081).await?;
+        let url = format!("http://{}", forward.address());
+        run_browser(&feed, &url, "STOCKFEED_BROWSER_TESTS").await?;
+        let report = std::fs::read(artefacts()?.join("report.json")).context("there is no report")?;
+        let report: Value = serde_json::from_slice(&report)?;
+        candles_are_the_tables(&report, &candles(&mut admin, &feed).await?)?;
+
+        // Nothing moves any more: numbers that go on changing could not be compared.
+        let broker = Broker::open(cluster).await?;
+        hold_commits(&mut admin, &feed.name).await?;
+        let compared = queues_are_the_brokers(&feed, &broker, &url).await;
+        release_commits(&mut admin).await?;
+        compared?;
+        partitions_are_the_tables(&feed, &mut admin, &url).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn flinks_own_page_opens_in_front_of_it() -> Result<()> {
+    run_in("e2e-flink", async |cluster, namespace| {
+        let feed = live_feed(cluster, namespace).await?;
+        let mut reader = database::reader(cluster, &feed.name).await?;
+        await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
+        let forward = Forward::open(cluster, SYSTEM, &system_selector("dashboard"), 8081).await?;
+        run_browser(&feed, &format!("http://{}", forward.address()), "flink.mjs").await
+    })
+    .await
+}
+
+async fn live_feed(cluster: &Cluster, namespace: &str) -> Result<Feed> {
+    live::put_key(cluster, namespace).await?;
+    let feed = Feed::new(cluster, namespace, "shown")?;
+    let mut spec = live::spec(SYMBOLS);
+    spec["processing"]["windows"] = json!([CANDLES.1, "1m", "1d"]);
+    feed.apply(&spec).await?;
+    feed.await_ready(READY).await?;
+    Ok(feed)
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var_os(name)
+        .and_then(|value| value.into_string().ok())
+        .with_context(|| format!("{name} is not set; run cargo xtask test"))
+}
+
+/// Where the browser's tests put their pictures.
+fn artefacts() -> Result<PathBuf> {
+    Ok(PathBuf::from(variable("STOCKFEED_ARTEFACTS")?).join("dashboard-in-cluster"))
+}
+
+/// Runs a script of the page's tests: the one that a variable names, or one beside it.
+async fn run_browser(feed: &Feed, url: &str, script: &str) -> Result<()> {
+    let own = PathBuf::from(variable("STOCKFEED_BROWSER_TESTS")?);
+    let script = match script {
+        "STOCKFEED_BROWSER_TESTS" => own,
+        other => own.with_file_name(other),
+    };
+    let output = Command::new(variable("STOCKFEED_NODE")?)
+        .arg(&script)
+        .env("DASHBOARD_URL", url)
+        .env(
+            "DASHBOARD_FEED",
+            format!("{}/{}", feed.name.namespace(), feed.name.name()),
+        )
+        .env("DASHBOARD_SYMBOL", CANDLES.0)
+        .env("DASHBOARD_WINDOW", CANDLES.1)
+        .env("DASHBOARD_ARTEFACTS", artefacts()?)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("failed to start Node")?;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        say(line);
+    }
+    ensure!(
+        output.status.success(),
+        "{} found faults: {}",
+        script.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// Final candles by the second that they begin at: open, high, low and close.
+async fn candles(admin: &mut Session, feed: &Feed) -> Result<BTreeMap<i64, String>> {
+    let (symbol, width) = CANDLES;
+    let query = format!(
+        "SELECT extract(epoch FROM window_start)::bigint,
+                concat_ws(' ', trim_scale(open), trim_scale(high), trim_scale(low), trim_scale(close))
+         FROM {}.candles WHERE symbol = '{symbol}' AND width = '{width}' AND is_final",
+        feed.name.schema()
+    );
+    let rows: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(query))
+        .fetch_all(&mut **admin)
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Every final candle that the page showed is the table's, to the last digit.
+fn candles_are_the_tables(report: &Value, stored: &BTreeMap<i64, String>) -> Result<()> {
+    let shown = report["pages"]["candles"]["candles"]
+        .as_array()
+        .context("the report has no candles")?;
+    let mut compared = 0;
+    for candle in shown {
+        let (start, prices) = (candle["candle"].as_str(), candle["ohlc"].as_str());
+        let (start, prices) = start.zip(prices).context("a candle without prices")?;
+        let second = start.parse::<jiff::Timestamp>()?.as_second();
+        // One that was not final yet may have changed since.
+        if let Some(expected) = stored.get(&second) {
+            let prices: Vec<String> = prices
+                .split(' ')
+                .map(|price| Ok(price.parse::<rust_decimal::Decimal>()?.normalize().to_string()))
+                .collect::<Result<_>>()?;
+            ensure!(
+                prices.join(" ") == *expected,
+                "{start}: {prices:?}, and in the table {expected}"
+            );
+            compared += 1;
+        }
+    }
+    say(format!(
+        "{compared} of {} candles that were shown are compared",
+        shown.len()
+    ));
+    ensure!(compared >= 3, "only {compared} candles could be compared");
+    Ok(())
+}
+
+/// What the dashboard says of a feed.
+async fn shown(feed: &Feed, url: &str) -> Result<Value> {
+    let path = format!(
+        "{url}/api/v1/feeds/{}/{}",
+        feed.name.namespace(),
+        feed.name.name()
+    );
+    let answer = reqwest::get(&path).await?.error_for_status()?;
+    Ok(answer.json().await?)
+}
+
+async fn queues_are_the_brokers(feed: &Feed, broker: &Broker, url: &str) -> Result<()> {
+    wait::until("messages wait in the queues", READY, async || {
+        let waiting: u64 = broker
+            .queues(&feed.name)
+            .await?
+            .iter()
+            .map(|queue| queue.messages_ready)
+            .sum();
+        ensure!(waiting > WAITING, "{waiting} wait");
+        Ok(())
+    })
+    .await?;
+    let mut spec = live::spec(SYMBOLS);
+    spec["processing"]["windows"] = json!([CANDLES.1, "1m", "1d"]);
+    spec["suspend"] = json!(true);
+    feed.apply(&spec).await?;
+    wait::until("the dashboard shows what waits", READY, async || {
+        let page = shown(feed, url).await?;
+        let partitions = page["partitions"].as_array().context("no partitions")?;
+        let queues = broker.queues(&feed.name).await?;
+        let mut total = 0;
+        for partition in partitions {
+            let (generation, number) = (&partition["generation"], &partition["partition"]);
+            let name = feed.name.queue(
+                u32::try_from(generation.as_u64().context("no generation")?)?,
+                u16::try_from(number.as_u64().context("no number")?)?,
+            );
+            let queue = queues
+                .iter()
+                .find(|queue| queue.name == name)
+                .with_context(|| format!("the broker has no {name}"))?;
+            ensure!(
+                partition["queue"]["ready"] == queue.messages_ready,
+                "{name}: {} shown, {} wait",
+                partition["queue"]["ready"],
+                queue.messages_ready
+            );
+            total += queue.messages_ready;
+        }
+        ensure!(total > WAITING, "{total} wait");
+        say(format!(
+            "{total} messages wait in {} partitions",
+            partitions.len()
+        ));
+        Ok(())
+    })
+    .await
+}
+
+/// Once everything is stored: checkpoints are the versions of the table's rows.
+async fn partitions_are_the_tables(feed: &Feed, admin: &mut Session, url: &str) -> Result<()> {
+    feed.await_condition("Suspended", "True", READY).await?;
+    let query = format!(
+        "SELECT generation || '.' || partition, version, messages FROM {}.partitions",
+        feed.name.schema()
+    );
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(AssertSqlSafe(query))
+        .fetch_all(&mut **admin)
+        .await?;
+    wait::until("the dashboard shows the last checkpoints", READY, async || {
+        let page = shown(feed, url).await?;
+        let partitions = page["partitions"].as_array().context("no partitions")?;
+        ensure!(partitions.len() == rows.len(), "{} partitions", partitions.len());
+        for (id, version, messages) in &rows {
+            let partition = partitions
+                .iter()
+                .find(|partition| partition["id"] == id.as_str())
+                .with_context(|| format!("partition {id} is not shown"))?;
+            let totals = &partition["totals"]["messages"];
+            ensure!(
+                partition["checkpoint"] == *version && totals == messages,
+                "{id}: {partition}, and in the table {version}, {messages}"
+            );
+        }
+        say(format!("checkpoints and messages: {rows:?}"));
+        Ok(())
+    })
+    .await
+}
