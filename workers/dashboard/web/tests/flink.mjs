@@ -72,7 +72,16 @@ if (!ours) throw new Error(`no task manager is of ${feed}`);
 
 const ofJob = `/job/running/${job.jid}`;
 const drawer = (vertex, tab) => `${ofJob}/overview/${vertex.id}/${tab}`;
-const tabs = ["detail", "subtasks", "taskmanagers", "watermarks", "accumulators", "backpressure", "metrics", "flamegraph"];
+const tabs = [
+  "detail",
+  "subtasks",
+  "taskmanagers",
+  "watermarks",
+  "accumulators",
+  "backpressure",
+  "metrics",
+  "flamegraph",
+];
 // All tabs of the vertex that has the most to show, and one of each other.
 const busiest = vertices[1];
 const routes = [
@@ -133,7 +142,7 @@ try {
       }
       await page.waitForTimeout(SETTLE_MILLISECONDS);
       for (const toast of await page.locator(".ant-notification-notice, .ant-message-error").all())
-        wrong.add(`it says: ${await toast.innerText()}`);
+        wrong.add(`it says: ${await toast.textContent()}`);
     } catch (error) {
       wrong.add(error.message.split("\n").slice(0, 4).join("\n"));
     }
