@@ -2,13 +2,46 @@
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PATIENCE_MILLISECONDS = 20_000;
 
+/** Chromium. One that died is started again. */
+export class Browser {
+  #browser = null;
+
+  constructor(executablePath) {
+    this.executablePath = executablePath;
+  }
+
+  get died() {
+    return this.#browser !== null && !this.#browser.isConnected();
+  }
+
+  async newContext(options) {
+    if (!this.#browser?.isConnected()) {
+      this.#browser = await chromium.launch({
+        executablePath: this.executablePath,
+        // In a container, and for root, Chromium's own sandbox cannot be made.
+        args: ["--no-sandbox", "--disable-dev-shm-usage"],
+      });
+    }
+    return this.#browser.newContext(options);
+  }
+
+  close() {
+    return this.#browser?.close();
+  }
+}
+
 /** Runs checks one after the other; one that fails does not end the others. */
 export class Checks {
   results = [];
+
+  constructor(browser) {
+    this.browser = browser;
+  }
 
   get failures() {
     return this.results.filter((result) => result.error !== null);
@@ -16,10 +49,16 @@ export class Checks {
 
   async of(name, work) {
     let error = null;
-    try {
-      await work();
-    } catch (failed) {
-      error = failed.message.split("\n").slice(0, 12).join("\n");
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      error = null;
+      try {
+        await work();
+      } catch (failed) {
+        error = failed.message.split("\n").slice(0, 12).join("\n");
+      }
+      // A browser that somebody ended says nothing of the page; one that a page ends will end again.
+      if (error === null || !this.browser.died) break;
+      console.log(`again  ${name}: the browser ended`);
     }
     this.results.push({ name, error });
     console.log(`${error === null ? "ok    " : "FAILED"} ${name}${error === null ? "" : `\n${error}`}`);

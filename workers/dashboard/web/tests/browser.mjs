@@ -12,9 +12,8 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { withMock } from "./browser-mock.mjs";
-import { Checks, judge, openPage } from "./browser-page.mjs";
+import { Browser, Checks, judge, openPage } from "./browser-page.mjs";
 import { start, TOKEN } from "./mock.mjs";
 
 const WIDTHS = [1280, 400];
@@ -46,12 +45,8 @@ const pages = [
 ];
 
 await mkdir(artefacts, { recursive: true });
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  // In a container, and for root, Chromium's own sandbox cannot be made.
-  args: ["--no-sandbox", "--disable-dev-shm-usage"],
-});
-const checks = new Checks();
+const browser = new Browser(process.env.CHROMIUM ?? "/usr/bin/chromium");
+const checks = new Checks(browser);
 const report = { url: base, mock: mock !== null, feed, pages: {}, firstPaint: null };
 
 try {

@@ -391,7 +391,7 @@ export interface ScalingDecision {
 }
 
 export interface Scaling {
-  replicas: { min: number | null; max: number | null; ready: number | null; wanted: number | null };
+  replicas: { min: number | null; max: number | null; ready: number | null; wanted: number | null } | null;
   current: {
     replicas: number;
     wanted: number;

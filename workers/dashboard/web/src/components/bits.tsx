@@ -84,9 +84,10 @@ export function Empty({ children }: { children: ComponentChildren }) {
 /** How old what is shown is, when it is old. */
 export function Stale({ freshness }: { freshness: Freshness | null | undefined }) {
   if (!freshness?.stale) return null;
+  if (!freshness.at) return <p class="muted">Pods and workers are being asked; nobody looked before.</p>;
   return (
     <p class="notice warning">
-      <strong>Old:</strong> what is below was seen {freshness.at ? <Age at={freshness.at} /> : "never"}
+      <strong>Old:</strong> what is below was seen <Age at={freshness.at} />
     </p>
   );
 }

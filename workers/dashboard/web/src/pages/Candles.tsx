@@ -85,8 +85,10 @@ export default function Candles({ feed }: { feed: Detail }) {
   const symbols = feed.spec?.symbols ?? [];
   const windows = feed.spec?.windows ?? [];
   const symbol = parameters.value.get("symbol") ?? symbols[0] ?? "";
-  const window = parameters.value.get("window") ?? windows[0] ?? "";
-  const { answer, candles, error, view, earlier } = useCandles(feed, symbol, window);
+  // Without one the server takes the narrowest.
+  const asked = parameters.value.get("window") ?? "";
+  const { answer, candles, error, view, earlier } = useCandles(feed, symbol, asked);
+  const window = answer?.window ?? asked;
   const pointed = useSignal<Candle | null>(null);
   const noMore = useSignal<string | null>(null);
   const earlierError = useSignal<unknown>(null);

@@ -236,6 +236,7 @@ function QuotaAndMarket({ feed }: { feed: Detail }) {
 
 function ScalingBrief({ scaling }: { scaling: Scaling }) {
   const { current, decisions, replicas } = scaling;
+  if (!replicas) return <Empty>The object cannot be read.</Empty>;
   return (
     <>
       <p>

@@ -32,9 +32,9 @@ export default function Scaling({ feed }: { feed: Detail }) {
               <Figure
                 name="Processors"
                 field="replicas"
-                value={`${number(data.replicas.ready)} of ${number(data.replicas.wanted)}`}
-                exact={data.replicas.ready}
-                note={`between ${number(data.replicas.min)} and ${number(data.replicas.max)}`}
+                value={`${number(data.replicas?.ready)} of ${number(data.replicas?.wanted)}`}
+                exact={data.replicas?.ready ?? null}
+                note={`between ${number(data.replicas?.min)} and ${number(data.replicas?.max)}`}
               />
               {current && (
                 <>
