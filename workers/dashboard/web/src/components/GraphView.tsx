@@ -131,7 +131,7 @@ export function GraphView({ graph, windows }: { graph: Graph; windows: string[] 
               {GLYPHS[node.status]}
             </text>
             <text class="title" x={14} y={33}>
-              {short(node.title, 20)}
+              {short(node.title, 19)}
             </text>
             <text class="figures" x={14} y={48}>
               {figures(node)[0]}

@@ -14,13 +14,19 @@ describe("what is not known", () => {
 
   it("is not the same as zero", () => {
     expect(number(0)).toBe("0");
-    expect(duration(0)).toBe("0 s");
-    expect(percent(0)).toBe("0 %");
+    expect(duration(0)).toBe("0\u00a0s");
+    expect(percent(0)).toBe("0\u00a0%");
     expect(rate(0)).toBe("0");
   });
 });
 
+const plain = (text: string) => text.replaceAll("\u00a0", " ");
+
 describe("durations", () => {
+  it("break between their units only", () => {
+    expect(duration(61 * 60)).toBe("1\u00a0h 1\u00a0min");
+  });
+
   it.each([
     [0.0000021, "2 µs"],
     [0.0021, "2.1 ms"],
@@ -36,7 +42,7 @@ describe("durations", () => {
     [90_000, "1 d 1 h"],
     [-3, "−3 s"],
   ])("%d s is %s", (seconds, expected) => {
-    expect(duration(seconds)).toBe(expected);
+    expect(plain(duration(seconds))).toBe(expected);
   });
 });
 

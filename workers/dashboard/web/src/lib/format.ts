@@ -17,10 +17,14 @@ export function rate(value: number | null | undefined, unit = ""): string {
   return unit ? `${text} ${unit}` : text;
 }
 
-/** A length of time: from microseconds to days, in its two largest units. */
+/** A length of time: from microseconds to days, in its two largest units. A number stays with its unit where a line is broken. */
 export function duration(seconds: number | null | undefined): string {
+  return inTwoUnits(seconds).replaceAll(/(\d) /g, "$1\u00a0");
+}
+
+function inTwoUnits(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return UNKNOWN;
-  if (seconds < 0) return `−${duration(-seconds)}`;
+  if (seconds < 0) return `−${inTwoUnits(-seconds)}`;
   if (seconds === 0) return "0 s";
   if (seconds < 0.001) return `${number(seconds * 1e6, 0)} µs`;
   if (seconds < 1) return `${number(seconds * 1000, seconds < 0.01 ? 1 : 0)} ms`;
@@ -43,7 +47,7 @@ export function duration(seconds: number | null | undefined): string {
 
 /** A ratio as a percentage. */
 export function percent(ratio: number | null | undefined): string {
-  return ratio === null || ratio === undefined ? UNKNOWN : `${Math.round(ratio * 100)} %`;
+  return ratio === null || ratio === undefined ? UNKNOWN : `${Math.round(ratio * 100)}\u00a0%`;
 }
 
 /** A size. */

@@ -3,7 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { request } from "../api/client";
 import { follow } from "../api/live";
 import type { FeedList, FeedState, FeedsEvent, Summary } from "../api/types";
-import { Age, Empty, Figure, Meter, StatePill, Time } from "../components/bits";
+import { Age, Empty, Figure, Meter, StatePill } from "../components/bits";
 import {
   apply,
   countStates,
@@ -337,7 +337,7 @@ function Row({ feed }: { feed: Summary }) {
         {quiet && !feed.suspended ? <span class="unit">market closed</span> : lagText}
       </td>
       <td class="number wide" data-field="lastTick" data-value={feed.lastTickTime ?? ""}>
-        {quiet ? <Time at={feed.lastTickTime} /> : <Age at={feed.lastTickTime} />}
+        <Age at={feed.lastTickTime} />
       </td>
       <td class="number wide" data-field="backlog" data-value={feed.backlog ?? ""}>
         {number(feed.backlog)}
