@@ -103,6 +103,11 @@ pub struct Args {
         default_value = "app.kubernetes.io/name=stockfeed,app.kubernetes.io/component=operator"
     )]
     pub operator_labels: Labels,
+
+    /// Labels of the dashboard's pods, as key=value[,key=value]; they are in the operator's namespace. Without, workers let in no dashboard.
+    #[arg(long, env = "STOCKFEED_DASHBOARD_LABELS")]
+    pub dashboard_labels: Option<Labels>,
+
     /// Which of several operators works.
     #[command(flatten)]
     pub election: leader::options::Options,
@@ -171,6 +176,7 @@ impl Args {
             name_servers,
             operator_namespace,
             operator_labels,
+            dashboard_labels,
             election,
             listen,
             log,
@@ -201,6 +207,7 @@ impl Args {
                         namespace: operator_namespace,
                         labels: operator_labels,
                     },
+                    dashboard: dashboard_labels,
                     clients: network_clients,
                     name_servers,
                 }),

@@ -13,6 +13,8 @@ pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub struct Isolation {
     /// The operator's own pods: it asks producers and processors how they are.
     pub operator: Operator,
+    /// Labels of the dashboard's pods, which are in the operator's namespace; it asks the same. `None`: there is none.
+    pub dashboard: Option<Labels>,
     /// Who else may use the workers' ports.
     pub clients: NetworkClients,
     /// Where names are resolved.

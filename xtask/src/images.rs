@@ -19,7 +19,7 @@ use crate::web;
 use crate::workspace::{Workspace, hex};
 
 /// Our programs that run in pods.
-pub const PROGRAMS: &[&str] = &["operator", "producer", "processor", "fmp-simulator"];
+pub const PROGRAMS: &[&str] = &["operator", "producer", "processor", "dashboard", "fmp-simulator"];
 
 /// The target of the static binaries. Static glibc is no choice: its resolver crashes in an empty image.
 const TARGET: &str = if cfg!(target_arch = "aarch64") {

@@ -143,6 +143,7 @@ fn image_settings(images: &[Image]) -> String {
             "fmp-simulator" => "images.simulator",
             "operator" => "images.operator",
             "producer" => "images.producer",
+            "dashboard" => "images.dashboard",
             _ => "images.processor",
         };
         format!("{path}.repository={},{path}.tag={}", image.repository, image.tag)

@@ -1,7 +1,7 @@
 {{/*
 Names, labels and what every pod of the chart has in common. Templates are called with a dict:
   root       the chart's top-level scope
-  component  operator | rabbitmq | postgresql | simulator
+  component  operator | dashboard | rabbitmq | postgresql | simulator
 */}}
 
 {{- define "stockfeed.name" -}}
@@ -100,6 +100,12 @@ podSelector:
 {{- define "stockfeed.operatorPod" -}}
 podSelector:
   matchLabels: {{- include "stockfeed.selectorLabels" (dict "root" .root "component" "operator") | nindent 4 }}
+{{- end }}
+
+{{/* The dashboard's pod: a NetworkPolicyPeer. */}}
+{{- define "stockfeed.dashboardPod" -}}
+podSelector:
+  matchLabels: {{- include "stockfeed.selectorLabels" (dict "root" .root "component" "dashboard") | nindent 4 }}
 {{- end }}
 
 {{/* An ingress rule for scraping metrics. Called with root and port. */}}

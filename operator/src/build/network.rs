@@ -17,7 +17,7 @@ use k8s_openapi::{
 use super::{Optional, objects};
 use crate::{
     connection::Data,
-    isolation::{Isolation, NAMESPACE_NAME, NameServers, NetworkClients},
+    isolation::{Isolation, Labels, NAMESPACE_NAME, NameServers, NetworkClients},
     labels::{self, Component},
     validate::{SourceKind, ValidatedFeed},
 };
@@ -76,9 +76,9 @@ fn worker(feed: &ValidatedFeed, isolation: &Isolation, component: Component) -> 
     }
 }
 
-/// The worker's one port, for the operator and for the feed's clients. The node's own probes are never held back.
+/// The worker's one port, for the operator, the dashboard and the feed's clients. The node's own probes are never held back.
 fn ingress(isolation: &Isolation, component: Component) -> NetworkPolicyIngressRule {
-    let operator = NetworkPolicyPeer {
+    let beside_the_operator = |labels: &Labels| NetworkPolicyPeer {
         // Without a namespace it would mean pods of the feed's own.
         namespace_selector: Some(
             isolation
@@ -87,12 +87,17 @@ fn ingress(isolation: &Isolation, component: Component) -> NetworkPolicyIngressR
                 .as_deref()
                 .map_or_else(LabelSelector::default, named),
         ),
-        pod_selector: Some(selector(isolation.operator.labels.0.clone())),
+        pod_selector: Some(selector(labels.0.clone())),
         ip_block: None,
     };
+    let mut from = vec![beside_the_operator(&isolation.operator.labels)];
+    from.extend(isolation.dashboard.as_ref().map(beside_the_operator));
     let from = match isolation.clients {
-        NetworkClients::None => Some(vec![operator]),
-        NetworkClients::SameNamespace => Some(vec![operator, same_namespace()]),
+        NetworkClients::None => Some(from),
+        NetworkClients::SameNamespace => {
+            from.push(same_namespace());
+            Some(from)
+        }
         NetworkClients::Any => None,
     };
     NetworkPolicyIngressRule {

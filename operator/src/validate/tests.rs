@@ -29,6 +29,7 @@ pub(crate) fn defaults() -> Defaults {
                 namespace: Some("stockfeed-system".to_owned()),
                 labels: "app.kubernetes.io/component=operator".parse().unwrap(),
             },
+            dashboard: None,
             clients: NetworkClients::SameNamespace,
             name_servers: "kube-system/k8s-app=kube-dns".parse().unwrap(),
         }),

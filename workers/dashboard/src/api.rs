@@ -258,11 +258,10 @@ async fn candles(
         }
         None => windows.first().cloned().unwrap_or_default(),
     };
-    let to = query.to.unwrap_or_else(|| {
-        // Windows that are open now have begun; a tick may be a little ahead of our clock.
-        let now = service::clock::now();
-        now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now)
-    });
+    let now = service::clock::now();
+    // A tick may be a little ahead of our clock, and its window with it.
+    let tomorrow = now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now);
+    let to = query.to.unwrap_or(tomorrow);
     let limit = query.limit.unwrap_or(300).clamp(1, 2000);
     let asked = CandleQuery {
         symbol,
@@ -274,9 +273,9 @@ async fn candles(
     let (candles, truncated) = app.databases.candles(&feed.key, &asked).await?;
     let from = query.from.or_else(|| candles.first().map(|candle| candle.start));
     Ok(Json(json!({
-        "symbol": asked.symbol, "window": asked.window, "from": from, "to": to,
+        "symbol": asked.symbol, "window": asked.window, "from": from, "to": query.to.unwrap_or(now),
         "symbols": object.spec.symbols, "windows": windows,
-        "watermark": app.summary(&feed, service::clock::now()).watermark,
+        "watermark": app.summary(&feed, now).watermark,
         "truncated": truncated,
         "candles": candles,
     })))
@@ -380,10 +379,12 @@ async fn scaling(State(app): State<App>, named: Named) -> Result<Json<Value>, Ap
         .collect();
     let object = feed.object.as_deref().ok();
     let processors = app.summary(&feed, service::clock::now()).processor_count;
-    let replicas = object.map(|object| {
-        let processing = &object.spec.processing;
-        json!({"min": processing.replicas.min, "max": processing.replicas.max.unwrap_or(processing.partitions),
-               "ready": processors.map(|processors| processors.ready), "wanted": processors.map(|processors| processors.wanted)})
+    let processing = object.map(|object| &object.spec.processing);
+    let most =
+        |processing: &operator::api::Processing| processing.replicas.max.unwrap_or(processing.partitions);
+    let replicas = json!({
+        "min": processing.map(|processing| processing.replicas.min), "max": processing.map(most),
+        "ready": processors.map(|processors| processors.ready), "wanted": processors.map(|processors| processors.wanted),
     });
     let current = object
         .and_then(|object| object.status.as_ref()?.scaling.as_ref())

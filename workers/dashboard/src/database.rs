@@ -323,7 +323,8 @@ async fn candles(
     let statement = format!(
         "SELECT (extract(epoch FROM window_start) * 1000000)::bigint AS window_start,
                 (extract(epoch FROM window_end) * 1000000)::bigint AS window_end,
-                open::text, high::text, low::text, close::text, volume, tick_count,
+                trim_scale(open)::text AS open, trim_scale(high)::text AS high, trim_scale(low)::text AS low,
+                trim_scale(close)::text AS close, volume, tick_count,
                 trim_scale(round(average_price, 8))::text AS average_price, revision, is_final,
                 (extract(epoch FROM updated_at) * 1000000)::bigint AS updated_at
          FROM {schema}.candles

@@ -253,7 +253,13 @@ pub fn without_query(url: &str) -> &str {
 }
 
 fn release(release: &ReleaseStatus) -> Value {
-    let worker = |worker: &operator::api::status::WorkerRelease| json!({"image": worker.image, "good": worker.good, "failed": worker.failed});
+    let worker = |worker: &operator::api::status::WorkerRelease| {
+        let failed = worker
+            .failed
+            .as_ref()
+            .map(|failed| format!("{}: {}", failed.image, failed.why));
+        json!({"image": worker.image, "good": worker.good, "failed": failed})
+    };
     json!({
         "state": release.state,
         "since": release.since.0,

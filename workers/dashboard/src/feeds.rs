@@ -261,7 +261,7 @@ pub fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use kube::Client;
 use operator::http_client;
-use tokio::sync::Semaphore;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -35,6 +35,19 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
         .await
         .context("failed to find the Kubernetes API server")?;
     let listener = service::http::bind(arguments.listen).await?;
+    serve(client, listener, arguments, shutdown).await
+}
+
+/// Shows feeds of an API server, at an address that is bound.
+///
+/// # Errors
+/// When it cannot serve.
+pub async fn serve(
+    client: Client,
+    listener: TcpListener,
+    arguments: Arguments,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let feeds = Feeds::default();
     let asker = Asker::new(client.clone(), http_client::build(None, HTTP_TIMEOUT)?);
     let app = App {

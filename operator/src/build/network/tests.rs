@@ -101,6 +101,26 @@ fn an_operator_of_an_unknown_namespace_is_let_in_by_its_labels() {
 }
 
 #[test]
+fn the_dashboard_is_let_in_where_the_operator_is() {
+    let mut feed = feed();
+    let labels: crate::isolation::Labels = "app.kubernetes.io/component=dashboard".parse().unwrap();
+    if let Some(isolation) = &mut feed.isolation {
+        isolation.dashboard = Some(labels);
+        isolation.clients = NetworkClients::None;
+    }
+    for place in [0, 1] {
+        let from = &spec(&feed, place)["ingress"][0]["from"];
+        let namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": "stockfeed-system"}});
+        let dashboard = json!({"namespaceSelector": namespace, "podSelector": {"matchLabels": {"app.kubernetes.io/component": "dashboard"}}});
+        assert_eq!(
+            (from.as_array().unwrap().len(), &from[1]),
+            (2, &dashboard),
+            "{from}"
+        );
+    }
+}
+
+#[test]
 fn the_denial_is_of_all_pods_of_this_feed_and_comes_last() {
     let expected = json!({
         "podSelector": {"matchLabels": {

@@ -1,7 +1,7 @@
 //! What a producer says of itself: `/ready` and `/metrics`. Both are open; what needs its token is not asked.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     observe::{exposition::Samples, rates::ProducerRates},
@@ -41,6 +41,7 @@ pub struct Broker {
 #[serde(rename_all(serialize = "camelCase"))]
 pub struct Source {
     pub ready: bool,
+    #[serde(serialize_with = "in_words")]
     pub problem: Option<Trouble>,
     pub last_attempt: Option<Timestamp>,
     pub last_success: Option<Timestamp>,
@@ -54,6 +55,14 @@ pub struct Source {
 pub struct Trouble {
     pub reason: String,
     pub message: String,
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn in_words<S: Serializer>(problem: &Option<Trouble>, serializer: S) -> Result<S::Ok, S::Error> {
+    let words = problem
+        .as_ref()
+        .map(|problem| format!("{}: {}", problem.reason, problem.message));
+    words.serialize(serializer)
 }
 
 /// What waits for the broker.

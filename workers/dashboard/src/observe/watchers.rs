@@ -181,3 +181,40 @@ fn make_room(slots: &mut HashMap<Key, Slot>) -> bool {
     slots.remove(&oldest);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::stand;
+
+    fn key(number: usize) -> Key {
+        Key {
+            namespace: "markets".to_owned(),
+            name: format!("feed-{number}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_are_looked_at_and_no_more() {
+        let watchers = stand(false).await.app.watchers;
+        // None of the tasks runs before this one waits.
+        for number in 0..MAX_LOOKED_AT {
+            assert!(watchers.look(&key(number), "uid").is_some(), "{number}");
+        }
+        assert!(watchers.look(&key(MAX_LOOKED_AT), "uid").is_none());
+        assert!(
+            watchers.look(&key(3), "uid").is_some(),
+            "who is looked at already"
+        );
+        assert_eq!(watchers.observed(), MAX_LOOKED_AT);
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_gone_is_not_observed_any_more() {
+        let watchers = stand(false).await.app.watchers;
+        let mut look = watchers.look(&key(1), "uid").unwrap();
+        // Its sender goes with its place.
+        assert!(look.wait_for(Option::is_some).await.is_err());
+        assert_eq!(watchers.observed(), 0);
+    }
+}
