@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::board::{self, Board};
@@ -50,7 +51,18 @@ async fn ready(State(api): State<Api>) -> Response {
     }
 }
 
-async fn state(State(api): State<Api>) -> Json<board::State> {
+/// What is asked for beside what is in memory.
+#[derive(Deserialize)]
+struct Wanted {
+    /// How many messages wait in the queues: known a moment after the first question, and as long as it is asked again.
+    #[serde(default)]
+    queues: bool,
+}
+
+async fn state(State(api): State<Api>, Query(wanted): Query<Wanted>) -> Json<board::State> {
+    if wanted.queues {
+        api.board.want_depths();
+    }
     Json(api.board.snapshot())
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use contract::event_time::EventTime;
@@ -24,6 +25,8 @@ const CHECKPOINTS: usize = 100;
 const ERRORS: usize = 20;
 /// Publishers that are shown of a partition, newest first: each restart of a producer is one.
 const PUBLISHERS: usize = 20;
+/// The broker is asked how many messages wait for so long after somebody asked here.
+const DEPTHS_WANTED: Duration = Duration::from_secs(30);
 
 /// Shared by the partition tasks and the HTTP API.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +57,20 @@ pub struct State {
     pub checkpoints: VecDeque<Checkpoint>,
     /// The last errors, newest first, each with its root cause first.
     pub errors: VecDeque<Failure>,
+    /// Until when somebody wants to know how many messages wait.
+    #[serde(skip)]
+    depths_wanted: Option<Instant>,
+}
+
+/// A queue, as the broker has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Messages that wait and are on no consumer's way.
+    pub ready: u32,
+    /// Consumers, the waiting ones included.
+    pub consumers: u32,
+    /// When the broker was asked.
+    pub at: EventTime,
 }
 
 /// One partition, as it is committed.
@@ -81,6 +98,8 @@ pub struct Partition {
     pub time: Shares,
     /// What its time was spent on since it was claimed, up to the moment of the question.
     pub spent: activity::Totals,
+    /// Its queue; absent where nobody asked for it of late.
+    pub queue: Option<Queue>,
     #[serde(skip)]
     id: PartitionId,
     #[serde(skip)]
@@ -245,6 +264,7 @@ impl Board {
             totals: Totals::default(),
             time: Shares::default(),
             spent: activity::Totals::default(),
+            queue: None,
             id,
             at_claim: activity.totals(),
             activity,
@@ -262,6 +282,41 @@ impl Board {
     pub fn prefetch(&self, id: PartitionId, prefetch: u16) {
         if let Some(partition) = self.lock().partitions.get_mut(&label(id)) {
             partition.prefetch = prefetch;
+        }
+    }
+
+    /// Somebody wants to know how many messages wait in queues: the broker is asked for a while.
+    pub fn want_depths(&self) {
+        self.lock().depths_wanted = Some(Instant::now() + DEPTHS_WANTED);
+    }
+
+    /// Whether somebody wants to know it. What was known is forgotten when nobody does.
+    #[must_use]
+    pub fn wants_depths(&self) -> bool {
+        let mut state = self.lock();
+        let wanted = state.depths_wanted.is_some_and(|until| Instant::now() < until);
+        if !wanted && state.depths_wanted.take().is_some() {
+            for partition in state.partitions.values_mut() {
+                partition.queue = None;
+            }
+        }
+        wanted
+    }
+
+    /// The partitions that this replica owns.
+    #[must_use]
+    pub fn owned(&self) -> Vec<PartitionId> {
+        self.lock()
+            .partitions
+            .values()
+            .map(|partition| partition.id)
+            .collect()
+    }
+
+    /// Notes how a queue is.
+    pub fn queue(&self, id: PartitionId, queue: Queue) {
+        if let Some(partition) = self.lock().partitions.get_mut(&label(id)) {
+            partition.queue = Some(queue);
         }
     }
 
@@ -377,4 +432,19 @@ pub fn label(
 /// An error and its causes, outermost first.
 pub fn chain<'a>(error: &'a dyn std::error::Error) -> impl Iterator<Item = String> + 'a {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_is_asked_for_depths_only_after_somebody_asked() {
+        let board = Board::default();
+        assert!(!board.wants_depths());
+        board.want_depths();
+        assert!(board.wants_depths());
+        board.lock().depths_wanted = Some(Instant::now());
+        assert!(!board.wants_depths(), "nobody asked again");
+    }
 }

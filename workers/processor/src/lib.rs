@@ -16,6 +16,7 @@ pub mod committer;
 pub mod consumer;
 pub mod dead_letters;
 pub mod decode;
+pub mod depth;
 mod fault;
 pub mod metrics;
 pub mod run;

@@ -15,7 +15,7 @@ use crate::{
     api::{self, Api},
     board::{self, Board},
     consumer::{self, Context},
-    dead_letters,
+    dead_letters, depth,
     metrics::Metrics,
     store::{self, PartitionId},
 };
@@ -109,7 +109,10 @@ async fn session(context: &Context, queues: &[(PartitionId, u16)]) -> Result<(),
             .iter()
             .map(|(id, partitions)| keep_consuming(context, &connection, *id, *partitions)),
     );
-    tokio::join!(consuming, keep_draining_dead_letters(context, &connection));
+    tokio::select! {
+        _ = async { tokio::join!(consuming, keep_draining_dead_letters(context, &connection)) } => {}
+        () = depth::watch(context, &connection) => {}
+    }
     context.board.broker(false);
     if connection.status().connected() {
         connection.close(200, "done".into()).await.ok();
