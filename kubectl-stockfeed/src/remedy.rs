@@ -149,6 +149,12 @@ fn operator_says(reason: &str) -> Option<&'static str> {
         reason::SCHEMA_TOO_NEW => {
             "Upgrade the operator to the version that migrated this schema, or a later one. It never takes a schema back."
         }
+        reason::SCHEMA_DRIFTED => {
+            "Put back what the message names, as the database's administrator: what it says to do, or a backup. Everything else goes on meanwhile."
+        }
+        reason::SCHEMA_LOCKED => {
+            "Nothing, if an index is being built. Otherwise see who holds a lock: SELECT pid, query FROM pg_stat_activity WHERE state <> 'idle' ORDER BY xact_start"
+        }
         reason::ROLLING_OUT => {
             "Wait: the workers' new images are good when data flows on them; otherwise the last good ones are put back by themselves."
         }

@@ -19,6 +19,7 @@ use crate::{
     status::{Verdict, chain},
 };
 
+mod drift;
 mod sessions;
 
 pub use sessions::Databases;
@@ -97,6 +98,19 @@ pub enum Error {
         /// The schema's version.
         found: i32,
     },
+    /// The schema's version is not known.
+    #[snafu(display(
+        "table _sqlx_migrations, which says what version the schema has, is missing, and the schema is not that of version {}: {differences}; \
+         restore the table from a backup, or drop the schema",
+        schema::VERSION
+    ))]
+    VersionUnknown {
+        /// What is not as in the version of this release.
+        differences: String,
+    },
+    /// Somebody holds a lock.
+    #[snafu(display("somebody holds a lock that is needed to mend the schema"))]
+    Locked,
 }
 
 impl Error {
@@ -113,6 +127,8 @@ impl Error {
                 _ => reason::FAILED,
             },
             Self::TooNew { .. } => reason::SCHEMA_TOO_NEW,
+            Self::VersionUnknown { .. } => reason::SCHEMA_DRIFTED,
+            Self::Locked => reason::SCHEMA_LOCKED,
         }
     }
 
@@ -162,12 +178,17 @@ pub async fn drop(databases: &Databases, admin: &DatabaseConnection, feed: &Feed
 
 async fn ensure(databases: &Databases, plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
     let mut session = databases.session(&plan.admin).await?;
-    let outcome = ensure_in(&mut session, plan, clean_up).await?;
+    let outcome = ensure_in(databases, &mut session, plan, clean_up).await?;
     session.give_back();
     Ok(outcome)
 }
 
-async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -> Result<Outcome, Error> {
+async fn ensure_in(
+    databases: &Databases,
+    session: &mut Session,
+    plan: &DatabasePlan,
+    clean_up: bool,
+) -> Result<Outcome, Error> {
     let DatabasePlan {
         admin,
         feed,
@@ -176,10 +197,8 @@ async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -
         retention,
     } = plan;
     let mut written = Vec::new();
-    let Session {
-        connection, server, ..
-    } = session;
 
+    let connection = &mut session.connection;
     let found = schema::version(connection, feed).await.context(SchemaSnafu)?;
     if let Some(found) = found {
         ensure!(found <= schema::VERSION, TooNewSnafu { found });
@@ -188,6 +207,10 @@ async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -
         let what = "a role was missing, or had another search path";
         written.push((Heal::Roles, what.to_owned()));
     }
+    if found.is_none() {
+        written.extend(drift::adopt(databases, session, feed).await?);
+    }
+    let connection = &mut session.connection;
     let migrated = schema::migrate(connection, feed).await.context(SchemaSnafu)?;
     if migrated.from != Some(migrated.to) {
         let schema = feed.schema();
@@ -197,6 +220,18 @@ async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -
         };
         written.push((Heal::Schema, what));
     }
+    let trouble = drift::mend(databases, session, feed, &mut written).await?;
+    let version = Some(migrated.to);
+    if session.spoilt {
+        return Ok(Outcome {
+            version,
+            written,
+            ..Outcome::unknown(trouble.unwrap_or_else(|| Verdict::no(reason::SCHEMA_LOCKED, "")))
+        });
+    }
+    let Session {
+        connection, server, ..
+    } = session;
     for (role, password) in [
         (feed.writer_role(), writer_password),
         (feed.reader_role(), reader_password),
@@ -206,24 +241,44 @@ async fn ensure_in(session: &mut Session, plan: &DatabasePlan, clean_up: bool) -
             written.push((Heal::RolePassword, what));
         }
     }
+    let retention = retention.filter(|_| clean_up);
+    let progress = match (
+        weeks_and_progress(connection, feed, retention).await,
+        trouble.as_ref(),
+    ) {
+        (Ok(progress), _) => Some(progress),
+        // What is missing is said already.
+        (Err(error), Some(_)) => {
+            tracing::debug!(error = %chain(&error), "A schema that is not as it should be cannot be used");
+            None
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let message = format!("schema {} has version {}", feed.schema(), migrated.to);
+    Ok(Outcome {
+        verdict: trouble.unwrap_or_else(|| Verdict::yes(reason::AS_DECLARED, message)),
+        version,
+        progress,
+        written,
+    })
+}
+
+/// Makes weeks ahead, drops those that are too old, and says how far the processing has come.
+async fn weeks_and_progress(
+    connection: &mut PgConnection,
+    feed: &FeedName,
+    retention: Option<Duration>,
+) -> Result<Progress, Error> {
     // Made ahead at each look, which costs a catalogue lookup when all are there; the processor makes what is missing all the same.
     schema::partitions_ahead(connection, feed)
         .await
         .context(SchemaSnafu)?;
-    if let Some(retention) = retention.filter(|_| clean_up) {
+    if let Some(retention) = retention {
         schema::retention(connection, feed, retention)
             .await
             .context(SchemaSnafu)?;
     }
-    let progress = schema::progress(connection, feed).await.context(SchemaSnafu)?;
-
-    let message = format!("schema {} has version {}", feed.schema(), migrated.to);
-    Ok(Outcome {
-        verdict: Verdict::yes(reason::AS_DECLARED, message),
-        version: Some(migrated.to),
-        progress: Some(progress),
-        written,
-    })
+    schema::progress(connection, feed).await.context(SchemaSnafu)
 }
 
 /// Makes sure that a role can log in with a password. Returns whether the password had to be set. A role that was seen to log in

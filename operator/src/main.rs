@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         children: Children::default(),
         secrets: Secrets::new(client.clone()),
         brokers: Brokers::new(http.clone(), requests.clone()),
-        databases: Databases::new(requests.clone()),
+        databases: Databases::new(requests.clone()).resting(resync / 2),
         http,
         client,
         leadership: leadership.clone(),

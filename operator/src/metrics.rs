@@ -63,6 +63,24 @@ pub enum Heal {
     RolePassword,
     /// A database's schema.
     Schema,
+    /// A table of a feed, made anew.
+    Table,
+    /// A column's default, or that it has a value.
+    Column,
+    /// A constraint of a table.
+    Constraint,
+    /// An index of a table.
+    Index,
+    /// How a table is stored, or whom it shows its rows.
+    TableOption,
+    /// A view.
+    View,
+    /// A function.
+    Function,
+    /// A right in the database.
+    Grant,
+    /// Whose something in the database is.
+    Owner,
     /// A Kubernetes object.
     Object,
 }

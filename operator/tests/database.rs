@@ -1,96 +1,12 @@
 //! The database's side of a feed in a real PostgreSQL.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use contract::names::FeedName;
-use k8s_openapi::ByteString;
-use operator::{
-    api::status::reason,
-    connection::{Data, DatabaseConnection},
-    database::{self, DatabasePlan, Databases, Outcome},
-    metrics::{Heal, requests::Requests},
-};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use test_servers::TestDatabase;
+use operator::{api::status::reason, connection::DatabaseConnection, database, metrics::Heal};
 
-const ADMINISTRATOR: &str = "the-administrators-password";
-const WRITER: &str = "the-writers-password";
-const READER: &str = "the-readers-password";
+#[path = "support/bench.rs"]
+mod bench;
 
-/// Roles belong to the server, not to a database: every test has a feed of its own.
-struct Bench {
-    server: TestDatabase,
-    feed: FeedName,
-    secret: Data,
-    databases: Databases,
-}
-
-impl Bench {
-    /// With an administrator who is no superuser, but may make roles and owns the database.
-    async fn new() -> Result<Self> {
-        let server = TestDatabase::create().await?;
-        let administrator = format!("{}_admin", server.name);
-        let statement = format!(
-            "CREATE ROLE {administrator} LOGIN CREATEROLE PASSWORD '{ADMINISTRATOR}'; ALTER DATABASE {} OWNER TO {administrator}",
-            server.name
-        );
-        let mut superuser = server.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut superuser)
-            .await?;
-        let unique: String = server.name.chars().rev().take(12).collect();
-        let port = server.options.get_port().to_string();
-        let pairs = [
-            ("host", server.options.get_host()),
-            ("port", &port),
-            ("dbname", &server.name),
-            ("username", &administrator),
-            ("password", ADMINISTRATOR),
-        ];
-        Ok(Self {
-            secret: pairs
-                .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
-                .into(),
-            feed: FeedName::new("markets", format!("o{unique}"))?,
-            databases: Databases::new(Requests::default()),
-            server,
-        })
-    }
-
-    fn set(&mut self, key: &str, value: &str) {
-        self.secret
-            .insert(key.to_owned(), ByteString(value.as_bytes().to_vec()));
-    }
-
-    async fn reconcile(&self) -> Outcome {
-        let plan = DatabaseConnection::read("s/database", &self.secret).map(|admin| DatabasePlan {
-            admin,
-            feed: self.feed.clone(),
-            writer_password: WRITER.into(),
-            reader_password: READER.into(),
-            retention: Some(Duration::from_secs(86_400)),
-        });
-        database::reconcile(&self.databases, plan, true).await
-    }
-
-    async fn login(&self, role: &str, password: &str) -> Result<PgConnection, sqlx::Error> {
-        let options = self.server.options.clone().username(role).password(password);
-        PgConnection::connect_with(&options).await
-    }
-
-    async fn execute(&self, statement: String) -> Result<()> {
-        let mut admin = self.server.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut admin)
-            .await?;
-        Ok(())
-    }
-}
-
-fn kinds(outcome: &Outcome) -> Vec<Heal> {
-    outcome.written.iter().map(|(kind, _)| *kind).collect()
-}
+use bench::{Bench, READER, WRITER, kinds};
 
 #[tokio::test]
 async fn everything_is_made_once_and_both_roles_can_log_in() -> Result<()> {

@@ -329,6 +329,10 @@ pub mod reason {
     pub const MIGRATION_FAILED: &str = "MigrationFailed";
     /// The schema is of a newer version than this operator knows.
     pub const SCHEMA_TOO_NEW: &str = "SchemaTooNew";
+    /// Something in the schema is not as it should be, and only a person can put it back.
+    pub const SCHEMA_DRIFTED: &str = "SchemaDrifted";
+    /// Something in the schema is not as it should be, and is put back when somebody's lock is gone, or when it is built.
+    pub const SCHEMA_LOCKED: &str = "SchemaLocked";
     /// The number of partitions changes: older queues are drained first.
     pub const REPARTITIONING: &str = "Repartitioning";
     /// Every message that was published has arrived, or is on its way.
@@ -359,6 +363,7 @@ pub mod reason {
             DATABASE_NOT_FOUND,
             MIGRATION_FAILED,
             SCHEMA_TOO_NEW,
+            SCHEMA_DRIFTED,
             // The producer's words for an API key that is refused, or good for less than the feed asks.
             "InvalidKey",
             "PaymentRequired",

@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use schema::drift::Reference;
+use snafu::ResultExt as _;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Error, connect_admin};
+use super::{Error, SchemaSnafu, connect_admin};
 use crate::{
     connection::DatabaseConnection,
     metrics::requests::{self, Access, Answer, Requests},
@@ -26,6 +28,10 @@ const UNUSED: Duration = Duration::from_secs(600);
 pub struct Databases {
     requests: Requests,
     servers: Mutex<HashMap<String, (Instant, Arc<Server>)>>,
+    /// Databases of one kind have equal ones, which are kept once.
+    references: Mutex<Vec<Weak<Reference>>>,
+    /// How long a schema that was as it should be is not compared again.
+    rest: Duration,
 }
 
 /// One database, as one administrator may use it.
@@ -33,12 +39,18 @@ pub(super) struct Server {
     limit: Arc<Semaphore>,
     idle: Mutex<Vec<(Instant, PgConnection)>>,
     proven: Mutex<HashMap<String, String>>,
+    /// Schemas that were as they should be, and when.
+    compared: Mutex<HashMap<String, Instant>>,
+    /// Who makes it keeps the others waiting for it.
+    reference: tokio::sync::Mutex<Option<Arc<Reference>>>,
 }
 
 /// A session. It is kept for others when it is given back, and closed when it is dropped: what failed in it may go on failing.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
     pub(super) server: Arc<Server>,
+    /// It is not to be used again: it was left in mid-work.
+    pub(super) spoilt: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -49,7 +61,23 @@ impl Databases {
         Self {
             requests,
             servers: Mutex::default(),
+            references: Mutex::default(),
+            rest: Duration::ZERO,
         }
+    }
+
+    /// Compares a schema that was as it should be not again for so long, however often its feed is looked at.
+    #[must_use]
+    pub fn resting(self, rest: Duration) -> Self {
+        Self { rest, ..self }
+    }
+
+    /// Whether a feed's schema was as it should be, just now.
+    pub(super) fn is_fresh(&self, session: &Session, schema: &str) -> bool {
+        let compared = lock(&session.server.compared);
+        compared
+            .get(schema)
+            .is_some_and(|since| since.elapsed() < self.rest)
     }
 
     /// Counts a look at a feed's side, or its removal.
@@ -79,6 +107,7 @@ impl Databases {
                 return Ok(Session {
                     connection,
                     server,
+                    spoilt: false,
                     _permit: permit,
                 });
             }
@@ -86,8 +115,39 @@ impl Databases {
         Ok(Session {
             connection: connect_admin(admin).await?,
             server,
+            spoilt: false,
             _permit: permit,
         })
+    }
+
+    /// How a schema has to be in this database. Made at the first look, and when the server is of another version than before.
+    pub(super) async fn reference(&self, session: &mut Session) -> Result<Arc<Reference>, Error> {
+        let Session {
+            connection, server, ..
+        } = session;
+        let mut held = server.reference.lock().await;
+        if let Some(reference) = held.as_ref().filter(|reference| reference.is_of(connection)) {
+            return Ok(Arc::clone(reference));
+        }
+        let made = Reference::make(connection).await.context(SchemaSnafu)?;
+        let reference = self.shared(made);
+        *held = Some(Arc::clone(&reference));
+        Ok(reference)
+    }
+
+    fn shared(&self, made: Reference) -> Arc<Reference> {
+        let mut references = lock(&self.references);
+        references.retain(|reference| reference.strong_count() > 0);
+        if let Some(equal) = references
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|reference| **reference == made)
+        {
+            return equal;
+        }
+        let made = Arc::new(made);
+        references.push(Arc::downgrade(&made));
+        made
     }
 
     fn server(&self, admin: &DatabaseConnection) -> Arc<Server> {
@@ -99,6 +159,8 @@ impl Databases {
                 limit: Arc::new(Semaphore::new(SESSIONS)),
                 idle: Mutex::default(),
                 proven: Mutex::default(),
+                compared: Mutex::default(),
+                reference: tokio::sync::Mutex::default(),
             };
             (now, Arc::new(server))
         });
@@ -119,6 +181,15 @@ impl Server {
         lock(&self.proven).get(role).is_some_and(|proven| proven == state)
     }
 
+    /// A schema was seen to be as it should be, or not to be.
+    pub(super) fn compared(&self, schema: String, as_it_should_be: bool) {
+        let mut compared = lock(&self.compared);
+        match as_it_should_be {
+            true => drop(compared.insert(schema, Instant::now())),
+            false => drop(compared.remove(&schema)),
+        }
+    }
+
     /// A role was seen to log in.
     pub(super) fn prove(&self, role: &str, state: String) {
         lock(&self.proven).insert(role.to_owned(), state);
@@ -128,6 +199,9 @@ impl Server {
 impl Session {
     /// Keeps the session for others.
     pub(super) fn give_back(self) {
+        if self.spoilt {
+            return;
+        }
         lock(&self.server.idle).push((Instant::now(), self.connection));
     }
 }

@@ -8,6 +8,7 @@ use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 
 mod compatibility;
+pub mod drift;
 mod progress;
 pub mod roles;
 mod weeks;

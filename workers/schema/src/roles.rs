@@ -16,8 +16,7 @@ pub async fn ensure(connection: &mut PgConnection, feed: &FeedName) -> Result<bo
     let mut changed = false;
     for role in [feed.writer_role(), feed.reader_role()] {
         if !exists(connection, &role).await? {
-            let create = format!("CREATE ROLE {} LOGIN NOINHERIT", quoted(&role));
-            execute(connection, create, "create a role").await?;
+            create(connection, &role).await?;
             changed = true;
         }
         let wanted = format!("search_path={}, pg_temp", quoted_if_needed(&feed.schema()));
@@ -32,6 +31,12 @@ pub async fn ensure(connection: &mut PgConnection, feed: &FeedName) -> Result<bo
         }
     }
     Ok(changed)
+}
+
+/// Makes a role as a feed's roles are, without a password.
+pub(crate) async fn create(connection: &mut PgConnection, role: &str) -> Result<(), Error> {
+    let create = format!("CREATE ROLE {} LOGIN NOINHERIT", quoted(role));
+    execute(connection, create, "create a role").await
 }
 
 /// Sets a role's password. What is sent is a SCRAM verifier, so the password itself is in no log of the server.
