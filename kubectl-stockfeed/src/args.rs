@@ -130,7 +130,7 @@ pub enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Lead a local port to a processor and open its page in a browser
+    /// Lead a local port to the dashboard and open the feed in a browser
     Dashboard {
         /// The feed
         name: String,

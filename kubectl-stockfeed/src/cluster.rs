@@ -65,6 +65,15 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// Objects of all namespaces.
+    pub fn everywhere<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::all(self.client.clone())
+    }
+
     /// A feed.
     ///
     /// # Errors
