@@ -85,9 +85,8 @@ pub fn check(workspace: &Workspace, progress: &Progress) -> Result<String> {
             node.install_packages(log)?;
         }
         log.run(&mut node.npm(&["run", "check"]))?;
-        let said = log.output(node.npm(&["test"]).env("NO_COLOR", "1"))?;
-        log.note(&said)?;
-        passed(&said)
+        log.run(node.npm(&["test"]).env("NO_COLOR", "1"))?;
+        passed(&fs::read_to_string(log.path())?)
     })
 }
 
@@ -101,12 +100,12 @@ pub fn browser(workspace: &Workspace, progress: &Progress) -> Result<String> {
         "Opening the dashboard's pages in a browser, against a mock",
         "web-browser",
         |log| {
-            let said = log.output(
+            log.run(
                 node.npm(&["run", "--silent", "browser"])
                     .envs(environment.iter().map(|(name, value)| (name, value))),
             )?;
-            log.note(&said)?;
-            said.lines()
+            fs::read_to_string(log.path())?
+                .lines()
                 .last()
                 .map(str::to_owned)
                 .context("the browser's tests said nothing")

@@ -66,7 +66,9 @@ export async function withMock(checks, { browser, mock, base, artefacts }) {
 
   await checks.of("without a stream it asks", async () => {
     world.stream = false;
-    const opened = await openPage(browser, `${base}/?q=markets/tech`, { ready: 'tr[data-feed="markets/tech"]' });
+    const opened = await openPage(browser, `${base}/?q=markets/tech&sort=name`, {
+      ready: 'tr[data-feed="markets/tech"]',
+    });
     try {
       await opened.page.waitForSelector(".freshness.polling");
       const before = await lag(opened.page);
@@ -99,6 +101,26 @@ export async function withMock(checks, { browser, mock, base, artefacts }) {
     }
   });
 
+  await checks.of("a tab that nobody looks at holds no connection", async () => {
+    const opened = await openPage(browser, base, { ready: "tr[data-feed]" });
+    const { page } = opened;
+    const look = (hidden) =>
+      page.evaluate((value) => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+    try {
+      await page.waitForSelector(".freshness.stream");
+      await look(true);
+      await until(() => world.streams.size === 0, "the stream is open still");
+      await look(false);
+      await until(() => world.streams.size === 1, "there is no stream again");
+      await judge(opened);
+    } finally {
+      await opened.close();
+    }
+  });
+
   await checks.of("a wrong token is refused and asked for again", async () => {
     const opened = await openPage(browser, `${base}/feeds/markets/tech`, { ready: ".actions button" });
     const { page } = opened;
@@ -125,6 +147,14 @@ export async function withMock(checks, { browser, mock, base, artefacts }) {
     await opened.close();
     if (buttons > 0) throw new Error("there are buttons");
   });
+}
+
+async function until(holds, otherwise) {
+  for (let round = 0; round < 100; round += 1) {
+    if (holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(otherwise);
 }
 
 const lag = (page) => page.locator('tr[data-feed="markets/tech"] [data-field=lag]').getAttribute("data-value");

@@ -7,6 +7,7 @@
 // DASHBOARD_SYMBOL     the symbol of its candles, and DASHBOARD_WINDOW their width; else the first ones
 // DASHBOARD_TOKEN      a token of somebody who may look at the feed; with it a checkpoint is asked for
 // DASHBOARD_ARTEFACTS  where pictures and report.json go
+// DASHBOARD_ONLY       only the checks whose names hold this text
 // CHROMIUM             the browser, /usr/bin/chromium
 
 import { mkdir, writeFile } from "node:fs/promises";
@@ -149,18 +150,19 @@ async function firstPaint() {
 }
 
 async function keyboard() {
-  const opened = await openPage(browser, base, { ready: "tr[data-feed]" });
+  const opened = await openPage(browser, `${base}/?sort=name`, { ready: "tr[data-feed]" });
   const { page } = opened;
   try {
     await page.keyboard.press("Tab");
     const first = await page.evaluate(() => document.activeElement?.textContent);
     if (!first?.startsWith("Skip")) throw new Error(`the first thing that Tab reaches is ${first}`);
     await page.keyboard.press("/");
-    await page.keyboard.type(feed.split("/")[1]);
+    await page.keyboard.type(feed);
     await page.waitForFunction(
       (name) => [...document.querySelectorAll("tr[data-feed]")].every((row) => row.textContent.includes(name)),
       feed.split("/")[1],
     );
+    await page.waitForSelector(`tr[data-feed="${feed}"]`);
     if (!page.url().includes("q=")) throw new Error("the search is not in the address");
     await page.focus(`tr[data-feed="${feed}"] a`);
     await page.keyboard.press("Enter");

@@ -56,7 +56,14 @@ export function follow(source: Source): () => void {
     }
   };
 
+  const disconnect = () => {
+    clearTimeout(reconnect);
+    stream?.close();
+    stream = null;
+  };
+
   const connect = () => {
+    disconnect();
     stream = new EventSource(source.url);
     for (const [name, take] of Object.entries(source.events)) {
       stream.addEventListener(name, (event) => {
@@ -69,30 +76,41 @@ export function follow(source: Source): () => void {
     }
     stream.onerror = () => {
       // The browser would try again by itself, but not after every answer, and meanwhile nothing would be heard.
-      stream?.close();
-      stream = null;
+      disconnect();
       failures += 1;
       if (mode.value === "stream") mode.value = "connecting";
-      clearTimeout(reconnect);
       reconnect = setTimeout(connect, Math.min(1_000 * 2 ** failures, LONGEST_WAIT_MILLISECONDS));
       void ask();
     };
   };
 
   const timer = setInterval(() => {
-    if (document.hidden && stream) return;
+    if (document.hidden) return;
     if (!stream || Date.now() - lastEvent > source.silentMilliseconds) {
       lastEvent = stream ? Date.now() : lastEvent;
       void ask();
     }
   }, POLL_MILLISECONDS);
 
+  // Over HTTP/1.1 a browser has six connections to a server, for all of its tabs: those that nobody looks at hold none.
+  const look = () => {
+    if (document.hidden) {
+      disconnect();
+      return;
+    }
+    failures = 0;
+    connect();
+    void ask();
+  };
+  document.addEventListener("visibilitychange", look);
+
   mode.value = "connecting";
-  connect();
+  if (document.hidden) void ask();
+  else connect();
   return () => {
     ended.abort();
     clearInterval(timer);
-    clearTimeout(reconnect);
-    stream?.close();
+    document.removeEventListener("visibilitychange", look);
+    disconnect();
   };
 }

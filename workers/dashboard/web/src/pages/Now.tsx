@@ -76,7 +76,7 @@ const LOOKS = { ok: undefined, warning: "warning", error: "error", quiet: undefi
 
 function latencyNote(percentiles: Percentiles): string {
   return percentiles.count === 0
-    ? "nothing committed lately"
+    ? "no commit lately"
     : `p50 ${duration(percentiles.p50)} · p99 ${duration(percentiles.p99)}`;
 }
 
@@ -108,21 +108,21 @@ function Figures({ feed }: { feed: Detail }) {
         note={feed.lastTickTime ? <Time at={feed.lastTickTime} /> : "none yet"}
       />
       <Figure
-        name="Event to commit, p95"
+        name="p95 from event"
         field="latencyEvent"
         value={duration(fromEvent.p95)}
         exact={fromEvent.p95}
         note={latencyNote(fromEvent)}
       />
       <Figure
-        name="Publish to commit, p95"
+        name="p95 from publish"
         field="latencyPublish"
         value={duration(fromPublish.p95)}
         exact={fromPublish.p95}
         note={latencyNote(fromPublish)}
       />
       <Figure
-        name="Checkpoint, p95"
+        name="p95 of commits"
         field="checkpoint"
         value={duration(commit.p95)}
         exact={commit.p95}
