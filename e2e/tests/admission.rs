@@ -128,7 +128,7 @@ fn cases() -> Vec<Case> {
             Some(json!({"retention": "0d"})),
             &["spec.storage.retention"],
         ),
-        ("/spec/broker", Some(json!({})), &["spec.broker.secretRef"]),
+        ("/spec/broker", Some(json!({})), &["spec.broker", "secretRef"]),
         (
             "/spec/deletionPolicy",
             Some(json!("Forget")),

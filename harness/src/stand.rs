@@ -118,7 +118,7 @@ impl Stand {
                 "installation-database",
                 json!({
                     "host": options.get_host(), "port": options.get_port().to_string(), "dbname": database.name,
-                    "username": "postgres", "password": "postgres",
+                    "username": "postgres", "password": "postgres", "sslmode": "disable",
                 }),
             ),
         ];

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use certificates::ClientCertificate;
 use operator::connection::DatabaseConnection;
 use secrecy::ExposeSecret as _;
 use tempfile::NamedTempFile;
@@ -30,12 +31,18 @@ pub async fn run(cluster: &Cluster, name: &str, writer: bool, arguments: &[OsStr
     if writer {
         eprintln!("As the writer: what you change or delete here is changed or deleted.");
     }
-    let authority = access
-        .connection
-        .authority
-        .as_deref()
-        .map(authority_file)
-        .transpose()?;
+    let client = access.connection.client.as_ref();
+    let files = [
+        ("PGSSLROOTCERT", access.connection.authority.as_deref()),
+        ("PGSSLCERT", client.map(ClientCertificate::certificate)),
+        ("PGSSLKEY", client.map(|client| client.key().expose_secret())),
+    ];
+    let mut kept = Vec::new();
+    for (variable, text) in files {
+        if let Some(text) = text {
+            kept.push((variable, file(text)?));
+        }
+    }
     let forwarded = access.forward.as_ref().map(|forward| forward.address());
     let mut command = Command::new("psql");
     // Those of the user's own would lead elsewhere.
@@ -49,8 +56,8 @@ pub async fn run(cluster: &Cluster, name: &str, writer: bool, arguments: &[OsStr
             .env("PGHOSTADDR", address.ip().to_string())
             .env("PGPORT", address.port().to_string());
     }
-    if let Some(file) = &authority {
-        command.env("PGSSLROOTCERT", file.path());
+    for (variable, file) in &kept {
+        command.env(variable, file.path());
     }
     // Ctrl-C is for psql, which cancels its query; the port-forward has to outlive that.
     let interrupts = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
@@ -84,10 +91,11 @@ fn environment(connection: &DatabaseConnection) -> Vec<(&'static str, String)> {
     variables
 }
 
-fn authority_file(authority: &str) -> Result<NamedTempFile> {
-    let mut file = NamedTempFile::new().context("failed to make a file for the certificate authority")?;
-    file.write_all(authority.as_bytes())
-        .context("failed to write the certificate authority")?;
+/// A file that only this user may read, which libpq asks of a key.
+fn file(text: &str) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::new().context("failed to make a file for a certificate")?;
+    file.write_all(text.as_bytes())
+        .context("failed to write a certificate")?;
     Ok(file)
 }
 
@@ -105,6 +113,8 @@ mod tests {
             password: "hush".into(),
             sslmode: Some("verify-full".to_owned()),
             authority: None,
+            client: None,
+            worker_client: None,
         };
         let variables = environment(&connection);
         for expected in [

@@ -1,15 +1,13 @@
 //! What could not be used: shown, tried again, or thrown away, by the functions of the feed's schema.
 
 use anyhow::{Context as _, Result};
+use certificates::postgres::Mode;
 use contract::names::FeedName;
 use jiff::Timestamp;
 use operator::connection::DatabaseConnection;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, FromRow, PgConnection,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, FromRow, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
     args::Entries,
@@ -155,32 +153,30 @@ fn options(access: &Access) -> PgConnectOptions {
         .application_name("kubectl-stockfeed")
         .database(&connection.dbname)
         .username(&connection.username)
-        .password(connection.password.expose_secret())
-        .ssl_mode(ssl_mode(connection, access.forward.is_some()));
+        .password(connection.password.expose_secret());
     let options = match &access.forward {
         Some(forward) => options
             .host(&forward.address().ip().to_string())
             .port(forward.address().port()),
         None => options.host(&connection.host).port(connection.port),
     };
-    match &connection.authority {
-        Some(authority) => options.ssl_root_cert_from_pem(authority.clone().into_bytes()),
-        None => options,
-    }
+    // One that cannot be used was refused when the Secret was read.
+    let mode = mode(connection, access.forward.is_some()).unwrap_or(Mode::VerifyFull);
+    certificates::postgres::secure(
+        options,
+        mode,
+        connection.authority.as_deref(),
+        connection.client.as_ref(),
+    )
 }
 
 /// Through a port-forward the certificate is of another name than the address. That the pod is the right one, the API server
 /// vouches for; that the server is one of the authority's, is checked still.
-fn ssl_mode(connection: &DatabaseConnection, forwarded: bool) -> PgSslMode {
-    match connection.sslmode.as_deref() {
-        Some("disable") => PgSslMode::Disable,
-        Some("allow") => PgSslMode::Allow,
-        Some("require") => PgSslMode::Require,
-        Some("verify-ca") => PgSslMode::VerifyCa,
-        Some("verify-full") if forwarded => PgSslMode::VerifyCa,
-        Some("verify-full") => PgSslMode::VerifyFull,
-        _ => PgSslMode::Prefer,
-    }
+fn mode(connection: &DatabaseConnection, forwarded: bool) -> Result<Mode, certificates::Unusable> {
+    Ok(match connection.mode()? {
+        Mode::VerifyFull if forwarded => Mode::VerifyCa,
+        mode => mode,
+    })
 }
 
 /// A line for each entry.
@@ -250,9 +246,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case::through_a_forward(true, PgSslMode::VerifyCa)]
-    #[case::direct(false, PgSslMode::VerifyFull)]
-    fn the_authority_is_checked_in_any_case(#[case] forwarded: bool, #[case] expected: PgSslMode) {
+    #[case::through_a_forward(true, Mode::VerifyCa)]
+    #[case::direct(false, Mode::VerifyFull)]
+    fn the_authority_is_checked_in_any_case(#[case] forwarded: bool, #[case] expected: Mode) {
         let connection = DatabaseConnection {
             host: "pg".to_owned(),
             port: 5432,
@@ -261,8 +257,9 @@ mod tests {
             password: "p".into(),
             sslmode: Some("verify-full".to_owned()),
             authority: None,
+            client: None,
+            worker_client: None,
         };
-        let mode = ssl_mode(&connection, forwarded);
-        assert_eq!(format!("{mode:?}"), format!("{expected:?}"));
+        assert_eq!(mode(&connection, forwarded), Ok(expected));
     }
 }

@@ -111,6 +111,9 @@ fn operator_says(reason: &str) -> Option<&'static str> {
         reason::KEY_NOT_FOUND => "Add the key that the message names to that Secret.",
         reason::SECRET_INVALID => "Correct the key of the Secret that the message names.",
         reason::AUTHENTICATION_FAILED => "Correct username and password in the connection Secret.",
+        reason::TLS_FAILED => {
+            "Correct ca.crt, or tls.crt with tls.key, in the Secret that the message points to; docs/security.md has a table of messages."
+        }
         reason::PERMISSION_DENIED => {
             "Give the user of the connection Secret the rights that the message names."
         }

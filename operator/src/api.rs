@@ -408,14 +408,23 @@ pub struct Storage {
     pub retention: Option<String>,
 }
 
-/// A connection, kept in a Secret.
+/// A connection, kept in Secrets.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secretRef) || has(self.tlsSecretRef)").message("secretRef is needed, or tlsSecretRef beside the installation's connection"))]
 pub struct Connection {
     /// The Secret, in the feed's namespace: for RabbitMQ in service-binding format (host, port, username, password; optional
     /// managementPort, managementScheme, vhost, tls, ca.crt), for PostgreSQL as CloudNativePG writes it (host, port,
-    /// dbname, username, password; optional sslmode, ca.crt).
-    pub secret_ref: SecretRef,
+    /// dbname, username, password; optional sslmode, ca.crt). A client certificate in it, tls.crt with tls.key, is shown by the
+    /// operator only. Omit to use the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+
+    /// A Secret of type kubernetes.io/tls, in the feed's namespace, as cert-manager writes it: tls.crt and tls.key are the client
+    /// certificate that the workers show to a server that asks for one; ca.crt is the authority to trust where the connection's
+    /// Secret names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<SecretRef>,
 }
 
 /// A Secret of the feed's namespace.

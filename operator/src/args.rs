@@ -31,12 +31,12 @@ pub struct Args {
     pub image_pull_policy: String,
 
     /// Secret (namespace/name) with RabbitMQ's connection, for feeds that name none: host, port, username, password; optional
-    /// managementPort, managementScheme, vhost, tls, ca.crt.
+    /// managementPort, managementScheme, vhost, tls, ca.crt, tls.crt with tls.key.
     #[arg(long, env = "STOCKFEED_BROKER_SECRET")]
     pub broker_secret: Option<SecretName>,
 
     /// Secret (namespace/name) with PostgreSQL's connection, for feeds that name none: host, port, dbname, username, password;
-    /// optional sslmode, ca.crt.
+    /// optional sslmode, ca.crt, tls.crt with tls.key.
     #[arg(long, env = "STOCKFEED_DATABASE_SECRET")]
     pub database_secret: Option<SecretName>,
 

@@ -91,6 +91,16 @@ pub enum Error {
         /// Why, without the URL.
         source: reqwest::Error,
     },
+    /// TLS failed.
+    #[snafu(display("failed to {action}: {meaning}"))]
+    Tls {
+        /// What was attempted.
+        action: String,
+        /// What that means, and what helps.
+        meaning: &'static str,
+        /// Why, without the URL.
+        source: reqwest::Error,
+    },
     /// It refuses user or password.
     #[snafu(display("the broker refuses the user or password of the connection Secret"))]
     Authentication,
@@ -133,6 +143,7 @@ impl Error {
         match self {
             Self::Client { .. } | Self::Address { .. } => reason::SECRET_INVALID,
             Self::Request { .. } => reason::UNREACHABLE,
+            Self::Tls { .. } => reason::TLS_FAILED,
             Self::Authentication => reason::AUTHENTICATION_FAILED,
             Self::Forbidden { .. } => reason::PERMISSION_DENIED,
             Self::NoVhost { .. } => reason::VHOST_NOT_FOUND,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use certificates::{AUTHORITY, CERTIFICATE, ClientCertificate, KEY, Unusable, postgres};
 use k8s_openapi::ByteString;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
@@ -31,6 +32,10 @@ pub struct BrokerConnection {
     pub tls: bool,
     /// The certificate authority of both, in PEM.
     pub authority: Option<String>,
+    /// What the operator shows to a broker that asks for it.
+    pub client: Option<ClientCertificate>,
+    /// What the workers show. The operator's own never goes to them: it may be worth a login.
+    pub worker_client: Option<ClientCertificate>,
 }
 
 /// A scheme of HTTP.
@@ -64,10 +69,14 @@ pub struct DatabaseConnection {
     pub username: String,
     /// Password.
     pub password: SecretString,
-    /// libpq's `sslmode`.
+    /// libpq's `sslmode`, as it was written.
     pub sslmode: Option<String>,
     /// The certificate authority, in PEM.
     pub authority: Option<String>,
+    /// What the operator shows to a database that asks for it.
+    pub client: Option<ClientCertificate>,
+    /// What the workers show. The operator's own never goes to them: it may be worth a login.
+    pub worker_client: Option<ClientCertificate>,
 }
 
 impl BrokerConnection {
@@ -84,7 +93,10 @@ impl BrokerConnection {
             management_scheme,
             tls,
             authority,
+            client,
+            worker_client: _,
         } = self;
+        let (certificate, key) = texts(client.as_ref());
         fingerprint(&[
             host,
             &port.to_string(),
@@ -95,7 +107,22 @@ impl BrokerConnection {
             &management_scheme.to_string(),
             &tls.to_string(),
             authority.as_deref().unwrap_or_default(),
+            certificate,
+            key,
         ])
+    }
+
+    /// Takes what the connection's own Secret lacks from another one, in the form of `kubernetes.io/tls`, and the workers' certificate
+    /// from it alone.
+    ///
+    /// # Errors
+    /// When it holds nothing that is of use, or something that is none.
+    pub fn with_tls_secret(mut self, secret: &str, data: &Data) -> Result<Self, Problem> {
+        let (authority, client) = Keys { secret, data }.tls()?;
+        self.authority = self.authority.or(authority);
+        self.client = self.client.or_else(|| client.clone());
+        self.worker_client = client;
+        Ok(self)
     }
 }
 
@@ -111,7 +138,11 @@ impl DatabaseConnection {
             password,
             sslmode,
             authority,
+            client,
+            worker_client,
         } = self;
+        let (certificate, key) = texts(client.as_ref());
+        let (worker_certificate, worker_key) = texts(worker_client.as_ref());
         fingerprint(&[
             host,
             &port.to_string(),
@@ -120,8 +151,54 @@ impl DatabaseConnection {
             password.expose_secret(),
             sslmode.as_deref().unwrap_or_default(),
             authority.as_deref().unwrap_or_default(),
+            certificate,
+            key,
+            // Whether the workers' role can log in is remembered with it.
+            worker_certificate,
+            worker_key,
         ])
     }
+
+    /// What `sslmode` means here.
+    ///
+    /// # Errors
+    /// When it is none, or checks nothing as it stands.
+    pub fn mode(&self) -> Result<postgres::Mode, Unusable> {
+        postgres::Mode::read(self.sslmode.as_deref(), self.authority.is_some())
+    }
+
+    /// Takes what the connection's own Secret lacks from another one, in the form of `kubernetes.io/tls`, and the workers' certificate
+    /// from it alone.
+    ///
+    /// # Errors
+    /// When it holds nothing that is of use, or something that is none.
+    pub fn with_tls_secret(mut self, secret: &str, data: &Data) -> Result<Self, Problem> {
+        let (authority, client) = Keys { secret, data }.tls()?;
+        self.authority = self.authority.or(authority);
+        self.client = self.client.or_else(|| client.clone());
+        self.worker_client = client;
+        Ok(self)
+    }
+
+    /// Checks what only both Secrets together say. `secret` is the connection's name, for messages.
+    ///
+    /// # Errors
+    /// When `sslmode` is none, or checks nothing as it stands.
+    pub fn checked(self, secret: &str) -> Result<Self, Problem> {
+        let mode = self.mode();
+        mode.map_err(|unusable| of_unusable(secret, unusable))
+            .map(|_| self)
+    }
+}
+
+fn texts(client: Option<&ClientCertificate>) -> (&str, &str) {
+    client.map_or(("", ""), |client| {
+        (client.certificate(), client.key().expose_secret())
+    })
+}
+
+fn of_unusable(secret: &str, Unusable { key, problem }: Unusable) -> Problem {
+    InvalidSnafu { secret, key, problem }.build()
 }
 
 fn fingerprint(parts: &[&str]) -> String {
@@ -196,7 +273,9 @@ impl BrokerConnection {
             }),
             management_scheme,
             tls,
-            authority: keys.optional("ca.crt")?,
+            authority: keys.authority()?,
+            client: keys.client()?,
+            worker_client: None,
         })
     }
 }
@@ -208,26 +287,16 @@ impl DatabaseConnection {
     /// When a key is missing or has a value that cannot be used.
     pub fn read(secret: &str, data: &Data) -> Result<Self, Problem> {
         let keys = Keys { secret, data };
-        let sslmode = keys.optional("sslmode")?;
-        let known = [
-            "disable",
-            "allow",
-            "prefer",
-            "require",
-            "verify-ca",
-            "verify-full",
-        ];
-        if sslmode.as_deref().is_some_and(|mode| !known.contains(&mode)) {
-            return Err(keys.invalid("sslmode", "is not one of PostgreSQL's"));
-        }
         Ok(Self {
             host: keys.host()?,
             port: keys.port("port")?.unwrap_or(5432),
             dbname: keys.required("dbname")?,
             username: keys.required("username")?,
             password: keys.required("password")?.into(),
-            sslmode,
-            authority: keys.optional("ca.crt")?,
+            sslmode: keys.optional(postgres::MODE)?,
+            authority: keys.authority()?,
+            client: keys.client()?,
+            worker_client: None,
         })
     }
 }
@@ -265,6 +334,29 @@ impl Keys<'_> {
             }
             .build()
         })
+    }
+
+    fn authority(&self) -> Result<Option<String>, Problem> {
+        let pem = self.optional(AUTHORITY)?.map(certificates::authority).transpose();
+        pem.map_err(|unusable| of_unusable(self.secret, unusable))
+    }
+
+    fn client(&self) -> Result<Option<ClientCertificate>, Problem> {
+        let key = self.optional(KEY)?.map(SecretString::from);
+        ClientCertificate::read(self.optional(CERTIFICATE)?, key)
+            .map_err(|unusable| of_unusable(self.secret, unusable))
+    }
+
+    /// Of a Secret that has nothing else.
+    fn tls(&self) -> Result<(Option<String>, Option<ClientCertificate>), Problem> {
+        match (self.authority()?, self.client()?) {
+            (None, None) => KeyNotFoundSnafu {
+                secret: self.secret,
+                key: CERTIFICATE,
+            }
+            .fail(),
+            found => Ok(found),
+        }
     }
 
     fn host(&self) -> Result<String, Problem> {
@@ -328,6 +420,106 @@ mod tests {
             "{problem}"
         );
         assert!(!problem.contains("hush"), "{problem}");
+    }
+
+    const DATABASE: [(&str, &str); 4] = [
+        ("host", "pg"),
+        ("dbname", "app"),
+        ("username", "u"),
+        ("password", "p"),
+    ];
+
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+        // Without the last line's end, as every text of a Secret is read.
+        (
+            made.cert.pem().trim_end().to_owned(),
+            made.signing_key.serialize_pem().trim_end().to_owned(),
+        )
+    }
+
+    #[test]
+    fn the_operators_certificate_stays_with_it_and_the_workers_get_the_one_that_is_named() {
+        let (own, workers) = (pair(), pair());
+        let tls = data(&[
+            ("ca.crt", &workers.0),
+            ("tls.crt", &workers.0),
+            ("tls.key", &workers.1),
+        ]);
+        let mut pairs = MINIMAL.to_vec();
+        let plain = BrokerConnection::read("s/broker", &data(&pairs)).unwrap();
+        pairs.extend([("tls.crt", own.0.as_str()), ("tls.key", own.1.as_str())]);
+        let broker = BrokerConnection::read("s/broker", &data(&pairs)).unwrap();
+        let certificate =
+            |client: &Option<ClientCertificate>| client.as_ref().map(|it| it.certificate().to_owned());
+        assert_eq!(
+            (certificate(&broker.client), certificate(&broker.worker_client)),
+            (Some(own.0.clone()), None)
+        );
+
+        let both = broker.clone().with_tls_secret("s/tls", &tls).unwrap();
+        assert_eq!(certificate(&both.client), Some(own.0));
+        assert_eq!(certificate(&both.worker_client), Some(workers.0.clone()));
+        assert_eq!(both.authority.as_ref(), Some(&workers.0));
+
+        let alone = plain.clone().with_tls_secret("s/tls", &tls).unwrap();
+        assert_eq!(
+            certificate(&alone.client),
+            Some(workers.0),
+            "its own Secret has none"
+        );
+        let fingerprints = [&plain, &broker, &both, &alone].map(BrokerConnection::fingerprint);
+        let different: std::collections::BTreeSet<_> = fingerprints.iter().collect();
+        assert_eq!(different.len(), 4, "a renewed certificate makes other clients");
+    }
+
+    #[rstest]
+    #[case::no_key(&[("tls.crt", pair().0)], "s/tls", "\"tls.crt\"", "no tls.key")]
+    #[case::no_certificate(&[("tls.key", pair().1)], "s/tls", "\"tls.key\"", "no tls.crt")]
+    #[case::authority(&[("ca.crt", "hush".to_owned())], "s/tls", "\"ca.crt\"", "PEM")]
+    #[case::nothing(&[("password", "hush".to_owned())], "s/tls", "\"tls.crt\"", "no key")]
+    fn a_tls_secret_is_refused_by_the_key_that_is_wrong(
+        #[case] pairs: &[(&str, String)],
+        #[case] secret: &str,
+        #[case] key: &str,
+        #[case] words: &str,
+    ) {
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let connection = DatabaseConnection::read("s/database", &data(&DATABASE)).unwrap();
+        let problem = connection
+            .with_tls_secret(secret, &data(&pairs))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            [secret, key, words].iter().all(|part| problem.contains(part)),
+            "{problem}"
+        );
+        assert!(!problem.contains("hush"), "{problem}");
+    }
+
+    #[test]
+    fn what_the_mode_means_follows_from_both_secrets() {
+        let connection = |mode: Option<&str>| {
+            let mode = mode.map(|mode| ("sslmode", mode));
+            let pairs: Vec<_> = DATABASE.into_iter().chain(mode).collect();
+            DatabaseConnection::read("s/database", &data(&pairs)).unwrap()
+        };
+        let refused = connection(Some("verify-ca"))
+            .checked("s/database")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("ca.crt") && refused.contains("s/database"),
+            "{refused}"
+        );
+        let tls = data(&[("ca.crt", &pair().0)]);
+        for (written, meant) in [
+            (Some("verify-ca"), postgres::Mode::VerifyCa),
+            (None, postgres::Mode::VerifyFull),
+        ] {
+            let connection = connection(written).with_tls_secret("s/tls", &tls).unwrap();
+            assert_eq!(connection.checked("s/database").unwrap().mode(), Ok(meant));
+        }
     }
 
     #[test]

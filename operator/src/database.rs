@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use certificates::{ClientCertificate, postgres};
 use contract::names::FeedName;
 use schema::{Progress, roles};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu, ensure};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgSslMode},
+    postgres::{PgConnectOptions, PgDatabaseError},
 };
 
 use crate::{
@@ -75,6 +76,22 @@ pub enum Error {
         /// Why.
         source: sqlx::Error,
     },
+    /// TLS cannot be set up as it is asked for.
+    #[snafu(display("failed to set up TLS"))]
+    Tls {
+        /// Why.
+        source: certificates::Unusable,
+    },
+    /// The server lets nobody in without a certificate.
+    #[snafu(display("the database asks {user} for a client certificate: {remedy}"))]
+    NoCertificate {
+        /// Whom.
+        user: String,
+        /// What helps.
+        remedy: &'static str,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// A role cannot log in although its password was just set.
     #[snafu(display("role {role} cannot log in with the password that was just set for it"))]
     Login {
@@ -120,6 +137,8 @@ impl Error {
         match self {
             Self::Timeout { .. } => reason::UNREACHABLE,
             Self::Connect { source, .. } => reason_of(source),
+            Self::Tls { .. } => reason::SECRET_INVALID,
+            Self::NoCertificate { .. } => reason::TLS_FAILED,
             Self::Login { .. } => reason::AUTHENTICATION_FAILED,
             Self::Schema { source } => match source {
                 schema::Error::Statement { source, .. } => reason_of(source),
@@ -135,7 +154,7 @@ impl Error {
     /// As the end of a request.
     fn answer(&self) -> Answer {
         match self.reason() {
-            reason::AUTHENTICATION_FAILED | reason::PERMISSION_DENIED => Answer::Refused,
+            reason::AUTHENTICATION_FAILED | reason::TLS_FAILED | reason::PERMISSION_DENIED => Answer::Refused,
             reason::DATABASE_NOT_FOUND => Answer::NotFound,
             _ => Answer::Failed,
         }
@@ -232,11 +251,16 @@ async fn ensure_in(
     let Session {
         connection, server, ..
     } = session;
+    // As those do it who use the roles.
+    let shown = Shown {
+        client: admin.worker_client.as_ref(),
+        remedy: "name a Secret with the workers' in spec.database.tlsSecretRef",
+    };
     for (role, password) in [
         (feed.writer_role(), writer_password),
         (feed.reader_role(), reader_password),
     ] {
-        if login(server, connection, admin, &role, password).await? {
+        if login(server, connection, admin, &role, password, shown).await? {
             let what = format!("role {role} could not log in with the password of its Secret");
             written.push((Heal::RolePassword, what));
         }
@@ -289,12 +313,13 @@ async fn login(
     admin: &DatabaseConnection,
     role: &str,
     password: &SecretString,
+    shown: Shown<'_>,
 ) -> Result<bool, Error> {
     let before = state(connection, role, password).await;
     if before.is_some_and(|state| server.is_proven(role, &state)) {
         return Ok(false);
     }
-    let refused = match connect(admin, role, password).await {
+    let refused = match connect(admin, role, password, shown).await {
         Ok(session) => {
             close(session).await;
             prove(server, connection, role, password).await;
@@ -307,7 +332,7 @@ async fn login(
     roles::set_password(connection, role, password)
         .await
         .context(SchemaSnafu)?;
-    match connect(admin, role, password).await {
+    match connect(admin, role, password, shown).await {
         Ok(session) => {
             close(session).await;
             prove(server, connection, role, password).await;
@@ -335,37 +360,50 @@ async fn state(connection: &mut PgConnection, role: &str, password: &SecretStrin
 }
 
 async fn connect_admin(admin: &DatabaseConnection) -> Result<PgConnection, Error> {
-    connect(admin, &admin.username, &admin.password).await
+    connect(admin, &admin.username, &admin.password, Shown::by_operator(admin)).await
+}
+
+/// What is shown to a server that asks for a certificate, and what helps where there is none.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    client: Option<&'a ClientCertificate>,
+    remedy: &'static str,
+}
+
+impl<'a> Shown<'a> {
+    fn by_operator(admin: &'a DatabaseConnection) -> Self {
+        Self {
+            client: admin.client.as_ref(),
+            remedy: "add keys tls.crt and tls.key to the connection Secret, or name spec.database.tlsSecretRef",
+        }
+    }
 }
 
 async fn connect(
     server: &DatabaseConnection,
     user: &str,
     password: &SecretString,
+    Shown { client, remedy }: Shown<'_>,
 ) -> Result<PgConnection, Error> {
-    let mode = match server.sslmode.as_deref() {
-        Some("disable") => PgSslMode::Disable,
-        Some("allow") => PgSslMode::Allow,
-        Some("require") => PgSslMode::Require,
-        Some("verify-ca") => PgSslMode::VerifyCa,
-        Some("verify-full") => PgSslMode::VerifyFull,
-        _ => PgSslMode::Prefer,
-    };
-    let mut options = PgConnectOptions::new_without_pgpass()
+    let mode = server.mode().context(TlsSnafu)?;
+    let options = PgConnectOptions::new_without_pgpass()
         .host(&server.host)
         .port(server.port)
         .database(&server.dbname)
         .username(user)
         .password(password.expose_secret())
-        .ssl_mode(mode)
         .application_name(crate::labels::MANAGER)
         // Statements of ours carry password verifiers.
         .disable_statement_logging();
-    if let Some(authority) = &server.authority {
-        options = options.ssl_root_cert_from_pem(authority.clone().into_bytes());
-    }
+    let options = postgres::secure(options, mode, server.authority.as_deref(), client);
     within(CONNECT_TIMEOUT, async {
-        options.connect().await.context(ConnectSnafu { user })
+        let connected = options.connect().await.map_err(postgres::explained);
+        match connected {
+            Err(source) if client.is_none() && wants_certificate(&source) => {
+                Err(source).context(NoCertificateSnafu { user, remedy })
+            }
+            connected => connected.context(ConnectSnafu { user }),
+        }
     })
     .await
 }
@@ -384,14 +422,30 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>
     }
 }
 
-/// Whether the server refused user or password.
+/// Whether the server refused user or password. A connection that it takes from nobody, no password makes better.
 fn is_refusal(error: &sqlx::Error) -> bool {
-    reason_of(error) == reason::AUTHENTICATION_FAILED
+    reason_of(error) == reason::AUTHENTICATION_FAILED && !by_rule(error)
+}
+
+/// Whether a rule of `pg_hba.conf` refused the connection, whoever asked for it. The code is that of a role which may not log in;
+/// the place in the server's source, unlike the message, is the same in every language.
+fn by_rule(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let postgres = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    postgres.and_then(PgDatabaseError::routine) == Some("ClientAuthentication")
+}
+
+fn wants_certificate(error: &sqlx::Error) -> bool {
+    by_rule(error)
+        && error
+            .as_database_error()
+            .is_some_and(|error| error.message().contains("client certificate"))
 }
 
 fn reason_of(error: &sqlx::Error) -> &'static str {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => reason::UNREACHABLE,
+        sqlx::Error::Tls(_) => reason::TLS_FAILED,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => reason::UNREACHABLE,
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("28P01" | "28000") => reason::AUTHENTICATION_FAILED,
             Some("3D000") => reason::DATABASE_NOT_FOUND,

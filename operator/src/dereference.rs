@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu};
 
 use crate::{
-    api::{Connection, StockFeed},
+    api::{Connection, SecretRef, StockFeed},
     build::config::CONFIG_FILE,
     children::{Children, is_living},
     clock,
@@ -195,7 +195,13 @@ pub async fn broker(
 ) -> Result<Result<BrokerConnection, Problem>, Error> {
     let default = defaults.broker_secret.as_ref().map(SecretName::parts);
     let found = connection(secrets, namespace, own, default).await?;
-    Ok(found.and_then(|(secret, data)| BrokerConnection::read(&secret, &data)))
+    Ok(found.and_then(|Found { secret, tls }| {
+        let connection = BrokerConnection::read(&secret.0, &secret.1)?;
+        match tls {
+            Some((name, data)) => connection.with_tls_secret(&name, &data),
+            None => Ok(connection),
+        }
+    }))
 }
 
 /// The database that a feed uses.
@@ -210,7 +216,14 @@ pub async fn database(
 ) -> Result<Result<DatabaseConnection, Problem>, Error> {
     let default = defaults.database_secret.as_ref().map(SecretName::parts);
     let found = connection(secrets, namespace, own, default).await?;
-    Ok(found.and_then(|(secret, data)| DatabaseConnection::read(&secret, &data)))
+    Ok(found.and_then(|Found { secret, tls }| {
+        let connection = DatabaseConnection::read(&secret.0, &secret.1)?;
+        let connection = match tls {
+            Some((name, data)) => connection.with_tls_secret(&name, &data)?,
+            None => connection,
+        };
+        connection.checked(&secret.0)
+    }))
 }
 
 /// A Secret of any namespace: `namespace/name`.
@@ -249,16 +262,45 @@ pub struct InvalidSecretName {
     text: String,
 }
 
+/// Secrets of a connection, each with its name and namespace.
+struct Found {
+    secret: (String, Data),
+    /// What TLS needs beside it.
+    tls: Option<(String, Data)>,
+}
+
 async fn connection(
     secrets: &Secrets,
     namespace: &str,
     own: Option<&Connection>,
     default: Option<(&str, &str)>,
-) -> Result<Result<(String, Data), Problem>, Error> {
-    let own = own.map(|connection| (namespace, connection.secret_ref.name.as_str()));
-    let Some((namespace, name)) = own.or(default) else {
+) -> Result<Result<Found, Problem>, Error> {
+    let named = |reference: &'_ Option<SecretRef>| reference.as_ref().map(|secret| secret.name.clone());
+    let tls = own.and_then(|connection| named(&connection.tls_secret_ref));
+    let own = own.and_then(|connection| named(&connection.secret_ref));
+    let own = own.as_deref().map(|name| (namespace, name));
+    let Some((place, name)) = own.or(default) else {
         return Ok(Err(Problem::NotConfigured));
     };
+    let secret = match content(secrets, place, name).await? {
+        Ok(secret) => secret,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let tls = match tls {
+        Some(name) => match content(secrets, namespace, &name).await? {
+            Ok(tls) => Some(tls),
+            Err(problem) => return Ok(Err(problem)),
+        },
+        None => None,
+    };
+    Ok(Ok(Found { secret, tls }))
+}
+
+async fn content(
+    secrets: &Secrets,
+    namespace: &str,
+    name: &str,
+) -> Result<Result<(String, Data), Problem>, Error> {
     let secret = read(secrets, namespace, name).await?;
     Ok(match secret {
         Some(secret) => Ok((format!("{namespace}/{name}"), secret.data.unwrap_or_default())),

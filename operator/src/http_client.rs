@@ -1,28 +1,13 @@
 //! HTTP clients with roots of their own: an image from scratch has no certificates to find.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use certificates::ClientCertificate;
 use snafu::{ResultExt, Snafu};
 
 /// Why a client cannot be made.
 #[derive(Debug, Snafu)]
 pub enum Error {
-    /// The text is not a list of certificates.
-    #[snafu(display("failed to read the certificate authority"))]
-    Certificate {
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// A certificate cannot be a root.
-    #[snafu(display("failed to trust the certificate authority"))]
-    Trust {
-        /// Why.
-        source: rustls::Error,
-    },
     /// The TLS library refused.
     #[snafu(display("failed to set up TLS"))]
     Tls {
@@ -40,25 +25,21 @@ pub enum Error {
 /// A client that trusts the public authorities, or only the one given in PEM.
 ///
 /// # Errors
-/// When the authority is not one.
+/// When the authority is none.
 pub fn build(authority: Option<&str>, timeout: Duration) -> Result<reqwest::Client, Error> {
-    let mut roots = RootCertStore::empty();
-    match authority {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                roots
-                    .add(certificate.context(CertificateSnafu)?)
-                    .context(TrustSnafu)?;
-            }
-        }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context(TlsSnafu)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    build_with(authority, None, timeout)
+}
+
+/// As [`build`], and it shows a certificate to who asks for it.
+///
+/// # Errors
+/// When the authority or the certificate is none.
+pub fn build_with(
+    authority: Option<&str>,
+    client: Option<&ClientCertificate>,
+    timeout: Duration,
+) -> Result<reqwest::Client, Error> {
+    let tls = certificates::client_config(authority, client).context(TlsSnafu)?;
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .connect_timeout(Duration::from_secs(3))

@@ -24,6 +24,7 @@ mod pair;
 mod ports;
 mod process;
 mod purpose;
+mod tls;
 
 use control::Control;
 use pair::{Kind, Origin, Pair};

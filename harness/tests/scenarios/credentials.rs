@@ -1,13 +1,14 @@
-//! Passwords that are renewed.
+//! Passwords and certificates that are renewed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret, events::v1::Event};
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
+use test_servers::tls::{TestAuthority, TestCertificate};
 
 use crate::{
     scenarios,
@@ -17,6 +18,7 @@ use crate::{
 scenarios! {
     passwords_are_renewed_when_an_annotation_asks,
     an_administrators_new_password_is_taken_without_a_restart,
+    a_renewed_certificate_reaches_the_workers_and_half_a_pair_does_not,
 }
 
 /// The passwords of the feed's three Secrets, and of the broker's user what the broker keeps.
@@ -130,4 +132,78 @@ async fn an_administrators_new_password_is_taken_without_a_restart(world: Arc<Wo
         .connection("database", "rotated-connection", administrator("second"))
         .await?;
     scene.expect("the new one", AT_REST).await
+}
+
+/// Writes a Secret as cert-manager does; without the key it is half of one.
+async fn write_certificate(
+    world: &World,
+    name: &str,
+    client: &TestCertificate,
+    with_key: bool,
+) -> Result<()> {
+    let mut data = json!({"tls.crt": client.certificate});
+    if with_key {
+        data["tls.key"] = json!(client.key);
+    }
+    let api = world.api::<Secret>();
+    api.delete(name, &DeleteParams::default()).await.ok();
+    let secret = serde_json::from_value(json!({"metadata": {"name": name}, "stringData": data}))?;
+    api.create(&PostParams::default(), &secret).await?;
+    Ok(())
+}
+
+async fn a_renewed_certificate_reaches_the_workers_and_half_a_pair_does_not(world: Arc<World>) -> Result<()> {
+    let authority = TestAuthority::unknown()?;
+    let (first, second) = (authority.client("first")?, authority.client("second")?);
+    write_certificate(&world, "certified-tls", &first, true).await?;
+    let reference = json!({"tlsSecretRef": {"name": "certified-tls"}});
+    let own = json!({"broker": reference, "database": reference});
+    let scene = Scene::create(&world, "certified", own).await?;
+    scene.expect("made", AT_REST).await?;
+    let pods = template(&scene).await?;
+    let holds = async |secret: &str, client: &TestCertificate| -> Result<bool> {
+        let name = format!("certified-{secret}");
+        let data = world.api::<Secret>().get(&name).await?.data.unwrap_or_default();
+        let is = |key: &str, text: &str| data.get(key).is_some_and(|value| value.0 == text.as_bytes());
+        Ok(is("tls.crt", &client.certificate) && is("tls.key", &client.key))
+    };
+    for secret in ["broker", "database", "database-reader"] {
+        ensure!(
+            holds(secret, &first).await?,
+            "the workers have no certificate for the {secret}"
+        );
+    }
+
+    write_certificate(&world, "certified-tls", &second, false).await?;
+    scene.nudge().await?;
+    let half = [
+        ("BrokerReady", "False", "SecretInvalid"),
+        ("SchemaReady", "False", "SecretInvalid"),
+        ("Stalled", "True", "SecretInvalid"),
+    ];
+    scene.expect("half a pair", &half).await?;
+    let conditions = scene.conditions().await?;
+    let message = conditions
+        .get("BrokerReady")
+        .map(|[_, _, message]| message.as_str());
+    ensure!(
+        message.is_some_and(|message| message.contains("certified-tls has no tls.key beside it")),
+        "{message:?}"
+    );
+    ensure!(holds("broker", &first).await?, "the workers lost what they had");
+
+    write_certificate(&world, "certified-tls", &second, true).await?;
+    scene.nudge().await?;
+    scene.expect("renewed", AT_REST).await?;
+    for secret in ["broker", "database"] {
+        ensure!(
+            holds(secret, &second).await?,
+            "the workers have the old certificate for the {secret}"
+        );
+    }
+    ensure!(
+        template(&scene).await? == pods,
+        "the workers were replaced for it"
+    );
+    Ok(())
 }

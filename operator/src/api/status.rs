@@ -301,6 +301,8 @@ pub mod reason {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// A server refuses the user or password.
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+    /// Server and operator do not agree on TLS: a certificate is missing, or of the wrong authority.
+    pub const TLS_FAILED: &str = "TlsFailed";
     /// A server knows the user, who may not do what is needed.
     pub const PERMISSION_DENIED: &str = "PermissionDenied";
     /// A server does not answer.
@@ -356,6 +358,7 @@ pub mod reason {
             KEY_NOT_FOUND,
             SECRET_INVALID,
             AUTHENTICATION_FAILED,
+            TLS_FAILED,
             PERMISSION_DENIED,
             DEAD_LETTER_QUEUE_DIFFERS,
             EXCHANGE_DIFFERS,

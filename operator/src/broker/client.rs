@@ -13,7 +13,7 @@ use snafu::{OptionExt as _, ResultExt, ensure};
 
 use super::{
     AddressSnafu, AnswerSnafu, AuthenticationSnafu, ClientSnafu, Error, ForbiddenSnafu, FormSnafu,
-    NoVhostSnafu, RequestSnafu,
+    NoVhostSnafu,
     diff::Action,
     password,
     snapshot::Snapshot,
@@ -101,20 +101,20 @@ impl Columns for OfUser {
 }
 
 impl Client {
-    /// A client. `http` is used where the connection names no certificate authority of its own.
+    /// A client. `http` is used where the connection names neither an authority nor a certificate of its own.
     ///
     /// # Errors
-    /// When the connection names an authority that is none, or a host that is none.
+    /// When the connection names an authority or a certificate that is none, or a host that is none.
     pub fn new(
         http: &reqwest::Client,
         connection: &BrokerConnection,
         requests: &Requests,
     ) -> Result<Self, Error> {
-        let http = match &connection.authority {
-            Some(authority) => {
-                http_client::build(Some(authority), crate::context::HTTP_TIMEOUT).context(ClientSnafu)?
-            }
-            None => http.clone(),
+        let (authority, client) = (connection.authority.as_deref(), connection.client.as_ref());
+        let http = match authority.is_some() || client.is_some() {
+            true => http_client::build_with(authority, client, crate::context::HTTP_TIMEOUT)
+                .context(ClientSnafu)?,
+            false => http.clone(),
         };
         let host = &connection.host;
         // An IPv6 address in a URL has brackets.
@@ -359,7 +359,17 @@ impl Client {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let without_url = |error: reqwest::Error| error.without_url();
+        let failed = |error: reqwest::Error| {
+            let (action, source) = (action.to_owned(), error.without_url());
+            match certificates::meaning(&source) {
+                Some(meaning) => Error::Tls {
+                    action,
+                    meaning,
+                    source,
+                },
+                None => Error::Request { action, source },
+            }
+        };
         let answer = |answered: &Result<reqwest::Response, _>| {
             answer_of(answered.as_ref().map(reqwest::Response::status))
         };
@@ -367,14 +377,9 @@ impl Client {
             .requests
             .timed(Server::Broker, access, request.send(), answer)
             .await
-            .map_err(without_url)
-            .context(RequestSnafu { action })?;
+            .map_err(failed)?;
         let status = response.status();
-        let text = response
-            .text()
-            .await
-            .map_err(without_url)
-            .context(RequestSnafu { action })?;
+        let text = response.text().await.map_err(failed)?;
         match status {
             status if status.is_success() => Ok(Some(text)),
             StatusCode::NOT_FOUND => Ok(None),

@@ -62,7 +62,7 @@ pub struct Snapshot {
 }
 
 impl Brokers {
-    /// None is known yet. `http` is used for those that name no certificate authority of their own.
+    /// None is known yet. `http` is used for those that name neither an authority nor a certificate of their own.
     #[must_use]
     pub fn new(http: reqwest::Client, requests: Requests) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Brokers {
     /// The broker of a connection.
     ///
     /// # Errors
-    /// When the connection names an authority that is none, or a host that is none.
+    /// When the connection names an authority or a certificate that is none, or a host that is none.
     pub fn of(&self, connection: &BrokerConnection) -> Result<Arc<Broker>, Error> {
         let key = connection.fingerprint();
         let now = Instant::now();

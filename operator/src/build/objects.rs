@@ -105,7 +105,8 @@ pub(super) fn secrets(feed: &ValidatedFeed) -> Vec<Secret> {
     let writer = writer.map(|data| secret(labels::database_secret(name), data, origin(&feed.writer_secret)));
     let reader = feed.database.as_ref().ok().map(|connection| {
         let password = &feed.reader_secret.credential.password;
-        let data = secrets::database(connection, &feed.name.reader_role(), password);
+        let client = connection.worker_client.as_ref();
+        let data = secrets::database(connection, &feed.name.reader_role(), password, client);
         secret(labels::reader_secret(name), data, origin(&feed.reader_secret))
     });
     let made = (labels::TOKEN_MADE.to_owned(), feed.token.made.to_string());
@@ -147,7 +148,9 @@ pub(super) fn writer_data(feed: &ValidatedFeed) -> Option<Data> {
     match &feed.database {
         Ok(connection) => {
             let password = &feed.writer_secret.credential.password;
-            Some(secrets::database(connection, &feed.name.writer_role(), password))
+            let client = connection.worker_client.as_ref();
+            let role = feed.name.writer_role();
+            Some(secrets::database(connection, &role, password, client))
         }
         Err(_) => feed.writer_secret.data.clone(),
     }

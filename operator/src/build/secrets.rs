@@ -1,6 +1,7 @@
 //! What the feed's Secrets hold: broker credentials in the Service Binding format, database credentials as CloudNativePG writes them, so
 //! that what knows those formats can use them.
 
+use certificates::{AUTHORITY, CERTIFICATE, ClientCertificate, KEY};
 use k8s_openapi::ByteString;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -34,14 +35,20 @@ pub(super) fn broker(connection: &BrokerConnection, user: &str, password: &Secre
     if connection.tls {
         data.push(("tls", "true".to_owned()));
     }
-    if let Some(authority) = &connection.authority {
-        data.push(("ca.crt", authority.clone()));
-    }
+    data.extend(tls(
+        connection.authority.as_ref(),
+        connection.worker_client.as_ref(),
+    ));
     encoded(data)
 }
 
-/// Of a role. Keys as in <https://cloudnative-pg.io/documentation/current/applications/>.
-pub(super) fn database(connection: &DatabaseConnection, role: &str, password: &SecretString) -> Data {
+/// Of a role. Keys as in <https://cloudnative-pg.io/documentation/current/applications/>. `client` is what the role shows of itself.
+pub(super) fn database(
+    connection: &DatabaseConnection,
+    role: &str,
+    password: &SecretString,
+    client: Option<&ClientCertificate>,
+) -> Data {
     let DatabaseConnection {
         host, port, dbname, ..
     } = connection;
@@ -62,13 +69,27 @@ pub(super) fn database(connection: &DatabaseConnection, role: &str, password: &S
         ),
     ];
     data.extend(uri("postgresql", host, *port, role, password, dbname).map(|uri| ("uri", uri)));
-    if let Some(mode) = &connection.sslmode {
-        data.push(("sslmode", mode.clone()));
+    // What it means, not what was written: other programs know no rule of ours. Where nothing was said, nothing is.
+    if connection.sslmode.is_some() || connection.authority.is_some() {
+        data.extend(
+            connection
+                .mode()
+                .ok()
+                .map(|mode| ("sslmode", mode.name().to_owned())),
+        );
     }
-    if let Some(authority) = &connection.authority {
-        data.push(("ca.crt", authority.clone()));
-    }
+    data.extend(tls(connection.authority.as_ref(), client));
     encoded(data)
+}
+
+fn tls(
+    authority: Option<&String>,
+    client: Option<&ClientCertificate>,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let certificate = client.map(|client| (CERTIFICATE, client.certificate().to_owned()));
+    let key = client.map(|client| (KEY, client.key().expose_secret().to_owned()));
+    let authority = authority.map(|authority| (AUTHORITY, authority.clone()));
+    [authority, certificate, key].into_iter().flatten()
 }
 
 /// Of the producer's API.

@@ -1,3 +1,4 @@
+use certificates::ClientCertificate;
 use k8s_openapi::ByteString;
 use rstest::rstest;
 use serde_json::json;
@@ -246,6 +247,50 @@ fn a_producer_waits_for_its_api_key_unless_it_is_suspended() {
     assert!(built.processor.deployment.is_ok());
     let suspended = build_with(true).producer.deployment.unwrap();
     assert_eq!(suspended.spec.unwrap().replicas, Some(0));
+}
+
+#[test]
+fn workers_get_the_certificate_that_is_theirs_and_run_on_when_it_is_renewed() {
+    let client = |name: &str| {
+        let pair = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+        ClientCertificate::read(Some(certificate), Some(key.into())).unwrap()
+    };
+    let (operators, first, second) = (client("operator"), client("first"), client("second"));
+    let with = |workers: &Option<ClientCertificate>| {
+        let mut feed = validated(example());
+        if let (Ok(broker), Ok(database)) = (&mut feed.broker, &mut feed.database) {
+            broker.client.clone_from(&operators);
+            database.client.clone_from(&operators);
+            broker.worker_client.clone_from(workers);
+            database.worker_client.clone_from(workers);
+        }
+        feed
+    };
+    let certificates = |feed: &ValidatedFeed| -> Vec<Option<String>> {
+        let secrets = build(feed).secrets.into_iter().take(3);
+        secrets
+            .map(|secret| {
+                let data = secret.data.unwrap();
+                assert_eq!(data.contains_key("tls.crt"), data.contains_key("tls.key"));
+                data.get("tls.crt")
+                    .map(|text| String::from_utf8(text.0.clone()).unwrap())
+            })
+            .collect()
+    };
+    let text =
+        |client: &Option<ClientCertificate>| client.as_ref().map(|client| client.certificate().to_owned());
+    assert_eq!(
+        certificates(&with(&None)),
+        [None, None, None],
+        "the operator's own stays with it"
+    );
+    assert_eq!(
+        certificates(&with(&first)),
+        [text(&first), text(&first), text(&first)],
+        "broker, writer, reader"
+    );
+    assert_eq!(hashes(&with(&first)), hashes(&with(&second)));
 }
 
 #[test]

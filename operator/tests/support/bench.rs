@@ -52,6 +52,7 @@ impl Bench {
             ("dbname", &server.name),
             ("username", &administrator),
             ("password", ADMINISTRATOR),
+            ("sslmode", "disable"),
         ];
         Ok(Self {
             secret: pairs

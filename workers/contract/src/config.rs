@@ -43,7 +43,8 @@ pub struct ProducerConfig {
     /// Where what the broker has not confirmed is kept; `None`: in memory, for a try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spool: Option<SpoolConfig>,
-    /// The folder of the broker's Secret: files `host`, `port`, `username`, `password`, optionally `vhost`, `tls`, `ca.crt`.
+    /// The folder of the broker's Secret: files `host`, `port`, `username`, `password`, optionally `vhost`, `tls`, `ca.crt`, and
+    /// `tls.crt` with `tls.key`.
     pub broker_directory: PathBuf,
     /// The folder of the database's Secret, as in [`ProcessorConfig::database_directory`]: calls are counted there. `None`: they
     /// are counted in memory, and forgotten at the end.
@@ -240,7 +241,8 @@ pub struct ProcessorConfig {
     pub batch: BatchConfig,
     /// The folder of the broker's Secret, as in [`ProducerConfig::broker_directory`].
     pub broker_directory: PathBuf,
-    /// The folder of the database's Secret: files `host`, `port`, `dbname`, `username`, `password`, optionally `sslmode`, `ca.crt`.
+    /// The folder of the database's Secret: files `host`, `port`, `dbname`, `username`, `password`, optionally `sslmode`, `ca.crt`,
+    /// and `tls.crt` with `tls.key`.
     pub database_directory: PathBuf,
     /// Where health, metrics and state are served.
     pub listen: SocketAddr,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use certificates::postgres::Mode;
 use contract::names::FeedName;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,7 +19,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{
     sync::Semaphore,
@@ -282,20 +283,15 @@ impl Databases {
     }
 }
 
+/// Whether another password or certificate may help.
 fn is_refused(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("28"))
+    code.is_some_and(|code| code.starts_with("28")) || certificates::meaning(error).is_some()
 }
 
 fn options(connection: &DatabaseConnection) -> PgConnectOptions {
-    let mode = match connection.sslmode.as_deref() {
-        Some("disable") => PgSslMode::Disable,
-        Some("allow") => PgSslMode::Allow,
-        Some("require") => PgSslMode::Require,
-        Some("verify-ca") => PgSslMode::VerifyCa,
-        Some("verify-full") => PgSslMode::VerifyFull,
-        _ => PgSslMode::Prefer,
-    };
+    // The operator writes none that cannot be used.
+    let mode = connection.mode().unwrap_or(Mode::VerifyFull);
     let options = PgConnectOptions::new_without_pgpass()
         .application_name("stockfeed dashboard")
         .host(&connection.host)
@@ -303,15 +299,12 @@ fn options(connection: &DatabaseConnection) -> PgConnectOptions {
         .database(&connection.dbname)
         .username(&connection.username)
         .password(connection.password.expose_secret())
-        .ssl_mode(mode)
         .options([
             ("statement_timeout", STATEMENT_MILLISECONDS),
             ("default_transaction_read_only", "on"),
         ]);
-    match &connection.authority {
-        Some(authority) => options.ssl_root_cert_from_pem(authority.clone().into_bytes()),
-        None => options,
-    }
+    let (authority, client) = (connection.authority.as_deref(), connection.client.as_ref());
+    certificates::postgres::secure(options, mode, authority, client)
 }
 
 async fn candles(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::names::FeedName;
 use lapin::{
     Connection, ConnectionBuilder, ConnectionProperties,
-    tcp::OwnedTLSConfig,
+    tcp::{OwnedIdentity, OwnedTLSConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use secrecy::ExposeSecret as _;
@@ -30,6 +30,18 @@ pub enum Error {
         host: String,
         /// Its port.
         port: u16,
+        /// Why. Boxed: it is large.
+        source: Box<lapin::Error>,
+    },
+    /// TLS failed.
+    #[snafu(display("failed to connect to the broker at {host}:{port}: {meaning}"))]
+    Tls {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What that means, and what helps.
+        meaning: &'static str,
         /// Why. Boxed: it is large.
         source: Box<lapin::Error>,
     },
@@ -63,6 +75,7 @@ pub async fn connect(
         vhost,
         tls,
         authorities,
+        client,
     } = credentials;
     let uri = AMQPUri {
         scheme: if *tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
@@ -83,7 +96,11 @@ pub async fn connect(
     };
     let properties = ConnectionProperties::default().with_connection_name(format!("{feed} {role}").into());
     let tls_config = OwnedTLSConfig {
-        identity: None,
+        // As PEM, whatever its name says: keys of PKCS#1 and SEC1 are read too.
+        identity: client.as_ref().map(|client| OwnedIdentity::PKCS8 {
+            pem: client.certificate().as_bytes().to_vec(),
+            key: client.key().expose_secret().as_bytes().to_vec(),
+        }),
         cert_chain: authorities.clone(),
     };
     let builder = ConnectionBuilder::new()
@@ -93,9 +110,19 @@ pub async fn connect(
         .with_properties(properties)
         .with_tls_config(tls_config);
     match tokio::time::timeout(CONNECT_TIMEOUT, builder.connect()).await {
-        Ok(result) => result
-            .map_err(Box::new)
-            .context(ConnectSnafu { host, port: *port }),
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            let (host, port, source) = (host.clone(), *port, Box::new(error));
+            Err(match certificates::meaning(source.as_ref()) {
+                Some(meaning) => Error::Tls {
+                    host,
+                    port,
+                    meaning,
+                    source,
+                },
+                None => Error::Connect { host, port, source },
+            })
+        }
         Err(_) => TimeoutSnafu { host, port: *port }.fail(),
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-use crate::credentials::{DatabaseCredentials, SslMode};
+use crate::credentials::DatabaseCredentials;
 
 pub use crate::relay::connect;
 
@@ -23,26 +23,16 @@ pub fn options(credentials: &DatabaseCredentials, application: &str) -> PgConnec
         password,
         ssl_mode,
         authorities,
+        client,
     } = credentials;
-    let ssl_mode = match ssl_mode {
-        SslMode::Disable => PgSslMode::Disable,
-        SslMode::Prefer => PgSslMode::Prefer,
-        SslMode::Require => PgSslMode::Require,
-        SslMode::VerifyCa => PgSslMode::VerifyCa,
-        SslMode::VerifyFull => PgSslMode::VerifyFull,
-    };
     let options = PgConnectOptions::new_without_pgpass()
         .host(host)
         .port(*port)
         .database(database)
         .username(username)
         .password(password.expose_secret())
-        .ssl_mode(ssl_mode)
         .application_name(application);
-    match authorities {
-        Some(pem) => options.ssl_root_cert_from_pem(pem.clone().into_bytes()),
-        None => options,
-    }
+    certificates::postgres::secure(options, *ssl_mode, authorities.as_deref(), client.as_ref())
 }
 
 /// A pool of at most `size` connections, opened as they are needed.

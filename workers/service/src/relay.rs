@@ -37,7 +37,9 @@ pub async fn connect(options: PgConnectOptions) -> Result<PgConnection, sqlx::Er
             debug!(%error, "A database connection broke off");
         }
     });
-    PgConnection::connect_with(&options.socket(PathBuf::from(format!("\0{name}")))).await
+    PgConnection::connect_with(&options.socket(PathBuf::from(format!("\0{name}"))))
+        .await
+        .map_err(certificates::postgres::explained)
 }
 
 /// A name that nobody else has: names are this network namespace's.

@@ -6,7 +6,10 @@ use anyhow::{Context as _, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::Addresses;
+use crate::{
+    Addresses,
+    tls::{self, TestAuthority},
+};
 
 /// An empty virtual host in the test server, with the server's management API beside it.
 #[derive(Clone, Debug)]
@@ -158,6 +161,34 @@ impl TestBroker {
                 .await?;
         }
         Ok(names.len())
+    }
+
+    /// A folder as a mounted Secret would be, for connections over TLS; without a client's certificate.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the environment does not say where the server is.
+    pub fn tls_secret(&self, authority: &TestAuthority) -> anyhow::Result<tempfile::TempDir> {
+        let folder = self.secret()?;
+        fs::write(folder.path().join("tls"), "true")?;
+        fs::write(folder.path().join("port"), tls::amqps_port()?.to_string())?;
+        fs::write(folder.path().join("ca.crt"), authority.certificate())?;
+        Ok(folder)
+    }
+
+    /// The names in the clients' certificates of the connections that the virtual host has now; empty for one without.
+    ///
+    /// # Errors
+    /// When the management API refuses.
+    pub async fn shown_by(&self, client: &str) -> anyhow::Result<Vec<String>> {
+        let path = format!("vhosts/{}/connections", self.vhost);
+        let connections = self.management(Method::GET, &path, None).await?;
+        let of_client = connections.as_array().into_iter().flatten().filter(|one| {
+            let name = one["client_properties"]["connection_name"].as_str();
+            name.is_some_and(|name| name.contains(client))
+        });
+        Ok(of_client
+            .map(|one| one["peer_cert_subject"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// A folder as a mounted Secret would be.

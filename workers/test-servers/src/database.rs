@@ -5,7 +5,7 @@ use std::{fs, str::FromStr as _};
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 
-use crate::Addresses;
+use crate::{Addresses, tls::TestAuthority};
 
 /// An empty database in the test server. It goes when the server goes.
 #[derive(Clone, Debug)]
@@ -30,13 +30,24 @@ impl TestDatabase {
     /// # Errors
     /// When the server does not answer.
     pub async fn create_at(addresses: &Addresses) -> anyhow::Result<Self> {
+        Self::create_named(addresses, crate::unique()).await
+    }
+
+    /// Makes one in the server that all tests share, where only the superuser needs neither TLS nor a certificate.
+    ///
+    /// # Errors
+    /// When the environment does not say where the server is, or it does not answer.
+    pub async fn create_with_tls() -> anyhow::Result<Self> {
+        Self::create_named(&Addresses::shared(), format!("tls_{}", crate::unique())).await
+    }
+
+    async fn create_named(addresses: &Addresses, name: String) -> anyhow::Result<Self> {
         let url = addresses.value("STOCKFEED_TEST_POSTGRES")?;
         let options =
             PgConnectOptions::from_str(&url).context("STOCKFEED_TEST_POSTGRES is not a PostgreSQL URL")?;
         let mut connection = PgConnection::connect_with(&options)
             .await
             .context("failed to reach the test PostgreSQL")?;
-        let name = crate::unique();
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
             .execute(&mut connection)
             .await?;
@@ -54,6 +65,33 @@ impl TestDatabase {
         Ok(PgConnection::connect_with(&self.options).await?)
     }
 
+    /// A folder as a mounted Secret would be, for connections over TLS; without a client's certificate.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn tls_secret(
+        &self,
+        username: &str,
+        password: &str,
+        authority: &TestAuthority,
+    ) -> anyhow::Result<tempfile::TempDir> {
+        let folder = self.secret(username, password)?;
+        fs::write(folder.path().join("sslmode"), "verify-full")?;
+        fs::write(folder.path().join("ca.crt"), authority.certificate())?;
+        Ok(folder)
+    }
+
+    /// The names in the certificates of the sessions that a role has now; empty for one without.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn shown_by(&self, role: &str) -> anyhow::Result<Vec<String>> {
+        let names = sqlx::query_scalar(
+            "SELECT DISTINCT coalesce(client_dn, '') FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename = $1",
+        );
+        Ok(names.bind(role).fetch_all(&mut self.connect().await?).await?)
+    }
+
     /// A folder as a mounted Secret would be, for the role and password given.
     ///
     /// # Errors
@@ -67,6 +105,7 @@ impl TestDatabase {
             ("dbname", &self.name),
             ("username", username),
             ("password", password),
+            ("sslmode", "disable"),
         ];
         for (file, text) in files {
             fs::write(folder.path().join(file), text)?;

@@ -9,6 +9,7 @@ mod addresses;
 mod broker;
 mod database;
 mod own;
+pub mod tls;
 
 pub use addresses::Addresses;
 pub use broker::TestBroker;

@@ -1,11 +1,12 @@
 //! A server as a Docker container of its official image.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Kind, ports::Ports, purpose::Purpose};
+use super::{Kind, ports::Ports, purpose::Purpose, tls};
 use crate::docker;
 use crate::progress::Log;
 
@@ -20,10 +21,20 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Starts one; `pair` tells it from those of other pairs.
-    pub(super) fn new(kind: Kind, purpose: Purpose, pair: &str, ports: Ports, log: &Log) -> Result<Self> {
+    /// Starts one; `pair` tells it from those of other pairs. In `certificates` lies what TLS needs.
+    pub(super) fn new(
+        kind: Kind,
+        purpose: Purpose,
+        pair: &str,
+        ports: Ports,
+        certificates: &Path,
+        log: &Log,
+    ) -> Result<Self> {
         let mut postgres = vec!["postgres"];
         postgres.extend(purpose.postgres().iter().flat_map(|setting| ["-c", setting]));
+        if purpose.tls() {
+            postgres.extend(tls::POSTGRES.iter().flat_map(|setting| ["-c", setting]));
+        }
         let initdb = format!("POSTGRES_INITDB_ARGS={}", purpose.initdb());
         let (image, publish, environment, command) = match kind {
             Kind::Postgres => (
@@ -34,7 +45,12 @@ impl Container {
             ),
             Kind::Rabbitmq => (
                 "rabbitmq:4-management",
-                vec![(ports.amqp, 5672), (ports.management, 15672)],
+                vec![
+                    (ports.amqp, 5672),
+                    (ports.management, 15672),
+                    (ports.amqps, ports.amqps),
+                    (ports.management_tls, ports.management_tls),
+                ],
                 vec!["RABBITMQ_DEFAULT_USER=guest"],
                 vec!["rabbitmq-server"],
             ),
@@ -53,7 +69,34 @@ impl Container {
         for variable in environment {
             run.args(["--env", variable]);
         }
-        log.run(run.arg(image).args(command))?;
+        if purpose.tls() {
+            // The image's own user must own the key, whoever runs this; the container begins as root.
+            let prepare = format!(
+                "set -e; mkdir {0}; cp /certificates/* {0}; chown -R {kind}: {0}; chmod 600 {0}/server.key; exec docker-entrypoint.sh \"$@\"",
+                tls::FOLDER
+            );
+            run.args([
+                "--volume",
+                &format!("{}:/certificates:ro", certificates.display()),
+            ]);
+            if kind == Kind::Rabbitmq {
+                let file = certificates.join("20-tls.conf");
+                fs::write(&file, tls::rabbitmq("0.0.0.0", ports))?;
+                let inside = "/etc/rabbitmq/conf.d/20-tls.conf";
+                run.args(["--volume", &format!("{}:{inside}:ro", file.display())]);
+            }
+            run.args([
+                "--entrypoint",
+                "bash",
+                image,
+                "-c",
+                &prepare,
+                "docker-entrypoint.sh",
+            ]);
+        } else {
+            run.arg(image);
+        }
+        log.run(run.args(command))?;
         Ok(container)
     }
 

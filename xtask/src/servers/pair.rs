@@ -92,6 +92,10 @@ impl Pair {
     ) -> Result<Self> {
         fs::create_dir_all(&folder)?;
         let ports = Ports::free()?;
+        let tls = folder.join("tls");
+        if purpose.tls() {
+            super::tls::make(&tls)?;
+        }
         let start = |kind| {
             Ok::<_, anyhow::Error>(match (origin, kind) {
                 (Origin::Folders { postgres, .. }, Kind::Postgres) => {
@@ -100,7 +104,9 @@ impl Pair {
                 (Origin::Folders { rabbitmq, .. }, Kind::Rabbitmq) => {
                     Instance::Process(Process::new(kind, purpose, rabbitmq, &folder, ports)?)
                 }
-                (Origin::Docker, _) => Instance::Container(Container::new(kind, purpose, name, ports, log)?),
+                (Origin::Docker, _) => {
+                    Instance::Container(Container::new(kind, purpose, name, ports, &tls, log)?)
+                }
             })
         };
         let mut pair = Self {
@@ -120,7 +126,12 @@ impl Pair {
 
     /// What a test reads to find them.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
-        self.ports.environment()
+        let mut environment = self.ports.environment();
+        environment.push((
+            "STOCKFEED_TEST_TLS",
+            self.folder.join("tls").display().to_string(),
+        ));
+        environment
     }
 
     /// Where their data and logs lie.

@@ -13,7 +13,9 @@ use super::Kind;
 pub(super) struct Ports {
     pub(super) postgres: u16,
     pub(super) amqp: u16,
+    pub(super) amqps: u16,
     pub(super) management: u16,
+    pub(super) management_tls: u16,
     pub(super) distribution: u16,
     pub(super) epmd: u16,
 }
@@ -21,20 +23,31 @@ pub(super) struct Ports {
 impl Ports {
     /// Ports that are free now. All are held until the last is known, so that they differ.
     pub(super) fn free() -> Result<Self> {
-        let listeners = (0..5)
+        let listeners = (0..7)
             .map(|_| TcpListener::bind(("127.0.0.1", 0)))
             .collect::<Result<Vec<_>, _>>()?;
         let ports = listeners
             .iter()
             .map(|listener| Ok(listener.local_addr()?.port()))
             .collect::<Result<Vec<_>>>()?;
-        let [postgres, amqp, management, distribution, epmd] = ports[..] else {
+        let [
+            postgres,
+            amqp,
+            amqps,
+            management,
+            management_tls,
+            distribution,
+            epmd,
+        ] = ports[..]
+        else {
             bail!("found no free ports")
         };
         Ok(Self {
             postgres,
             amqp,
+            amqps,
             management,
+            management_tls,
             distribution,
             epmd,
         })
@@ -45,13 +58,16 @@ impl Ports {
         let Self {
             postgres,
             amqp,
+            amqps,
             management,
+            management_tls,
             ..
         } = self;
         vec![
             (
                 "STOCKFEED_TEST_POSTGRES",
-                format!("postgres://postgres:postgres@127.0.0.1:{postgres}/postgres"),
+                // Plain: what is not about TLS is not slowed down by it.
+                format!("postgres://postgres:postgres@127.0.0.1:{postgres}/postgres?sslmode=disable"),
             ),
             (
                 "STOCKFEED_TEST_AMQP",
@@ -60,6 +76,11 @@ impl Ports {
             (
                 "STOCKFEED_TEST_RABBITMQ_MANAGEMENT",
                 format!("http://127.0.0.1:{management}"),
+            ),
+            ("STOCKFEED_TEST_AMQPS_PORT", amqps.to_string()),
+            (
+                "STOCKFEED_TEST_RABBITMQ_MANAGEMENT_TLS_PORT",
+                management_tls.to_string(),
             ),
             ("STOCKFEED_TEST_RABBITMQ_USER", "guest".to_owned()),
             ("STOCKFEED_TEST_RABBITMQ_PASSWORD", "guest".to_owned()),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Kind, ports::Ports, purpose::Purpose};
+use super::{Kind, ports::Ports, purpose::Purpose, tls};
 use crate::rootfs::{POSTGRES, RABBITMQ, SERVER_USER, Server};
 
 /// A server that was started. It ends with this value, and with the thread that started it.
@@ -26,7 +26,7 @@ pub(super) struct Process {
 /// order to end with its parent away.
 const NAMESPACE: &str = r#"
 set -e
-root=$1 data=$2 home=$3 user=$4; shift 4
+root=$1 data=$2 home=$3 user=$4 tls=$5; shift 5
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
@@ -34,6 +34,10 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -t tmpfs -o mode=1777 tmpfs "$root/run"
 mkdir -m 1777 "$root/run/postgresql"
+if [ -d "$tls" ]; then
+  mkdir "$root/run/stockfeed-tls"
+  mount --bind "$tls" "$root/run/stockfeed-tls"
+fi
 mount --bind "$data" "$root$home"
 cd /
 chroot --userspec="$user" --groups="${user#*:}" "$root" docker-entrypoint.sh "$@" &
@@ -162,7 +166,9 @@ impl Process {
             .args(["bash", "-c", NAMESPACE, server.name])
             .arg(&self.root)
             .arg(&data)
-            .args([home, SERVER_USER, server.command])
+            .args([home, SERVER_USER])
+            .arg(self.folder.join("tls"))
+            .arg(server.command)
             .env_clear()
             .envs(server.environment.iter().copied())
             .stdin(Stdio::null())
@@ -187,7 +193,8 @@ impl Process {
         }
         let port = format!("port={}", self.ports.postgres);
         let own = ["listen_addresses=127.0.0.1", &port];
-        for setting in own.iter().chain(self.purpose.postgres()) {
+        let encrypted: &[&str] = if self.purpose.tls() { &tls::POSTGRES } else { &[] };
+        for setting in own.iter().chain(self.purpose.postgres()).chain(encrypted) {
             command.args(["-c", setting]);
         }
         command
@@ -206,11 +213,15 @@ impl Process {
             ..
         } = self.ports;
         let data = self.data();
+        let encrypted = match self.purpose.tls() {
+            true => tls::rabbitmq("127.0.0.1", self.ports),
+            false => String::new(),
+        };
         fs::write(
             data.join("rabbitmq.conf"),
             format!(
                 "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
-                 disk_free_limit.absolute = 50MB\nlog.console = true\nlog.console.level = info\n{}",
+                 disk_free_limit.absolute = 50MB\nlog.console = true\nlog.console.level = info\n{}{encrypted}",
                 self.purpose.rabbitmq()
             ),
         )?;

@@ -38,6 +38,11 @@ impl Purpose {
         }
     }
 
+    /// Whether the servers speak TLS too, on ports of their own or where a client asks for it.
+    pub(super) const fn tls(self) -> bool {
+        matches!(self, Self::Tests)
+    }
+
     /// More lines of `rabbitmq.conf`.
     pub(super) const fn rabbitmq(self) -> &'static str {
         match self {

@@ -68,8 +68,15 @@ impl Processor {
 
 impl Harness {
     pub async fn new(symbols: &[&str], partitions: u16) -> Result<Self> {
-        let (broker, database) = (TestBroker::create().await?, TestDatabase::create().await?);
-        let feed = FeedName::new("markets", format!("f{}", &database.name[20..]))?;
+        Self::in_database(TestDatabase::create().await?, symbols, partitions).await
+    }
+
+    pub async fn in_database(database: TestDatabase, symbols: &[&str], partitions: u16) -> Result<Self> {
+        let broker = TestBroker::create().await?;
+        let feed = FeedName::new(
+            "markets",
+            format!("f{}", &database.name[database.name.len() - 17..]),
+        )?;
         let mut admin = database.connect().await?;
         schema::roles::ensure(&mut admin, &feed).await?;
         schema::migrate(&mut admin, &feed).await?;

@@ -7,3 +7,4 @@ mod live;
 mod outage;
 mod proxy;
 mod support;
+mod tls;
