@@ -328,6 +328,7 @@ StockFeed is up in {title} ({elapsed}). To reach it:
   kubectl stockfeed status -A                 # every feed
   kubectl stockfeed explain tech -n markets   # why one is not Ready, and what to do
   kubectl stockfeed psql tech -n markets -- -c 'SELECT * FROM stock_data ORDER BY timestamp DESC LIMIT 10'
+  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-dashboard 8081   # http://localhost:8081
   kubectl port-forward -n markets svc/tech-producer 8000                # http://localhost:8000/health
   kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-rabbitmq 15672    # http://localhost:15672, Secret {RELEASE}-rabbitmq
 
