@@ -365,7 +365,7 @@ async fn quarantine(
     let truncated = rows.len() > shown;
     rows.truncate(shown);
     let statement = format!(
-        "SELECT reason, count(*) AS entries FROM (SELECT reason FROM {schema}.quarantine LIMIT {COUNTED}) AS some
+        "SELECT reason, count(*) AS entries FROM (SELECT reason FROM {schema}.quarantine LIMIT {COUNTED}) AS counted
          GROUP BY reason ORDER BY entries DESC, reason"
     );
     let reasons = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&pool).await?;
