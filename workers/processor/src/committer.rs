@@ -91,6 +91,15 @@ impl<'a> Committer<'a> {
         }
     }
 
+    /// Takes a partition over that was this one's once, and another's meanwhile.
+    ///
+    /// # Errors
+    /// When shutdown comes first.
+    pub async fn claim_again(&mut self) -> Result<PartitionState, Error> {
+        self.store.renew().await;
+        self.claim().await
+    }
+
     /// Whether the partition is still this one's, however many attempts that takes to find out.
     ///
     /// # Errors

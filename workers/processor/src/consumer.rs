@@ -275,19 +275,20 @@ impl Task<'_> {
     /// Claims the partition when it is not this one's: never was, or was another replica's while nothing was delivered. What comes
     /// after that must not be folded into a state that is no longer so: it could not be committed, and all of it would be delivered again.
     async fn make_sure(&mut self, idle: Duration) -> Result<(), Error> {
-        let owns = match &self.intake.state {
-            None => false,
-            Some(_) if idle < ELSEWHERE => true,
-            Some(_) => {
-                let owns = self.committer.owns().await;
-                self.of_committer(owns)?
-            }
+        let claimed = if self.intake.state.is_none() {
+            self.committer.claim().await
+        } else if idle >= ELSEWHERE && !self.owns().await? {
+            self.committer.claim_again().await
+        } else {
+            return Ok(());
         };
-        if !owns {
-            let claimed = self.committer.claim().await;
-            self.intake.state = Some(self.of_committer(claimed)?);
-        }
+        self.intake.state = Some(self.of_committer(claimed)?);
         Ok(())
+    }
+
+    async fn owns(&mut self) -> Result<bool, Error> {
+        let owns = self.committer.owns().await;
+        self.of_committer(owns)
     }
 
     /// When something is to be done although nothing is delivered.

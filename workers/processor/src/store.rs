@@ -287,6 +287,16 @@ impl Store {
         Ok(row)
     }
 
+    /// Becomes another owner, before a partition is claimed that was somebody else's meanwhile: an owner that was displaced never comes
+    /// back under its name, so whatever it may have left under way stays void.
+    pub async fn renew(&mut self) {
+        self.close().await;
+        let unique = Uuid::now_v7();
+        let instance = self.owner.rsplit_once('/').map_or("", |(instance, _)| instance);
+        self.owner = format!("{instance}/{unique}");
+        self.application = session::application(unique);
+    }
+
     /// Closes the connection.
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
