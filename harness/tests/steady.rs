@@ -56,7 +56,7 @@ async fn two_hundred_feeds_at_rest_cause_no_write_and_forced_reconciles_none_eit
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(900), converged)
+    tokio::time::timeout(Duration::from_secs(600), converged)
         .await
         .context("the feeds do not settle")??;
 

@@ -164,7 +164,11 @@ async fn a_renewed_certificate_reaches_the_workers_and_half_a_pair_does_not(worl
     let holds = async |secret: &str, client: &TestCertificate| -> Result<bool> {
         let name = format!("certified-{secret}");
         let data = world.api::<Secret>().get(&name).await?.data.unwrap_or_default();
-        let is = |key: &str, text: &str| data.get(key).is_some_and(|value| value.0 == text.as_bytes());
+        // The newline at the end of a text of a Secret is not copied.
+        let is = |key: &str, text: &str| {
+            data.get(key)
+                .is_some_and(|value| value.0 == text.trim_end().as_bytes())
+        };
         Ok(is("tls.crt", &client.certificate) && is("tls.key", &client.key))
     };
     for secret in ["broker", "database", "database-reader"] {

@@ -150,7 +150,7 @@ async fn a_changed_view_is_set_back(world: Arc<World>) -> Result<()> {
         &world,
         "otherview",
         "CREATE OR REPLACE VIEW {s}.stock_data_weeks AS
-         SELECT NULL::text AS partition, now() AS week_start, now() AS week_end, 'attached'::text AS state",
+         SELECT NULL::text COLLATE \"C\" AS partition, now() AS week_start, now() AS week_end, 'attached'::text AS state",
         "SELECT count(*) > 1 FROM {s}.stock_data_weeks",
         "view stock_data_weeks was changed",
     )

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// How long something may take to come true: the longest wait of a feed in trouble is 15 s, and a count of the broker lags 12 s.
-const WITHIN: Duration = Duration::from_secs(150);
+const WITHIN: Duration = Duration::from_secs(75);
 const POLL: Duration = Duration::from_millis(250);
 /// How long the operator waits for a broker or database that is gone.
 pub const ORPHAN_AFTER: Duration = Duration::from_secs(10);

@@ -80,7 +80,7 @@ pub(super) async fn mend(
                 let Some(rebuilt) = rebuilt.context(SchemaSnafu)? else {
                     return Ok(Some(locked()));
                 };
-                left = rebuilt;
+                left = with_reasons(rebuilt, left);
                 written.extend(healed(&slow, &left));
             }
             Err(_) => session.spoilt = true,
@@ -111,6 +111,20 @@ fn healed(found: &[Difference], left: &[Left]) -> Vec<(Heal, String)> {
             )
         })
         .collect()
+}
+
+/// What is left after the second attempt, with what the first one found out of that which the second did not try.
+fn with_reasons(mut left: Vec<Left>, mut before: Vec<Left>) -> Vec<Left> {
+    for one in left.iter_mut().filter(|one| one.why.is_none()) {
+        let same = before
+            .iter_mut()
+            .find(|earlier| earlier.difference.say("is") == one.difference.say("is"));
+        if let Some(earlier) = same {
+            one.why = earlier.why.take();
+            one.waits = earlier.waits;
+        }
+    }
+    left
 }
 
 /// What is to be said of what is left.
