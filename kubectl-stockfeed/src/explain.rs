@@ -238,8 +238,14 @@ fn notes(
         );
         notes.push(note("Generation", "Behind", message));
     }
-    for kind in [ConditionType::QuotaSufficient, ConditionType::DataComplete] {
-        if let Some(condition) = find(status, kind).filter(|condition| condition.status == "False") {
+    for kind in [
+        ConditionType::QuotaSufficient,
+        ConditionType::DataComplete,
+        ConditionType::DashboardsReady,
+    ] {
+        let wrong =
+            |condition: &&Condition| condition.status == "False" && condition.reason != reason::NOT_ENABLED;
+        if let Some(condition) = find(status, kind).filter(wrong) {
             notes.push(finding(kind, condition));
         }
     }

@@ -13,7 +13,9 @@ pub fn remedy(kind: ConditionType, reason: &str) -> Option<&'static str> {
 
 /// Where the same word means something else at another stage.
 fn stage(kind: ConditionType, reason: &str) -> Option<&'static str> {
-    use ConditionType::{BrokerReady, ProcessorReady, ProducerReady, SchemaReady, SourceReady};
+    use ConditionType::{
+        BrokerReady, DashboardsReady, ProcessorReady, ProducerReady, SchemaReady, SourceReady,
+    };
     let text = match (kind, reason) {
         (BrokerReady, reason::UNREACHABLE) => {
             "See whether RabbitMQ runs, and whether its management API can be reached at the host and managementPort of the broker's connection Secret. The feed goes on by itself when it answers."
@@ -45,6 +47,12 @@ fn stage(kind: ConditionType, reason: &str) -> Option<&'static str> {
         (ProducerReady, reason::NOT_CONNECTED) => {
             "See whether the producer's pod can reach RabbitMQ (NetworkPolicies): kubectl logs -n {namespace} deploy/{name}-producer. What it fetches waits on its spool meanwhile."
         }
+        (DashboardsReady, reason::AUTHENTICATION_FAILED) => {
+            "Correct operatorUsername and operatorPassword in the Secret of the operator's --superset-secret, or the account in Superset. The feed itself works."
+        }
+        (DashboardsReady, reason::PERMISSION_DENIED) => {
+            "Give the operator's account in Superset the role Admin: it makes connections, dashboards and roles. The feed itself works."
+        }
         (ProcessorReady, reason::PROGRESS_DEADLINE_EXCEEDED) => {
             "See why the processors' pods do not become ready: kubectl describe pods -n {namespace} -l app.kubernetes.io/instance={name},app.kubernetes.io/component=processor"
         }
@@ -66,6 +74,7 @@ fn operator_says(reason: &str) -> Option<&'static str> {
         | reason::SETTLED
         | reason::NO_GAPS
         | reason::WITHIN_PLAN
+        | reason::IMPORTED
         | reason::NOT_SUSPENDED => "Nothing: this is as it should be.",
         reason::MARKET_CLOSED => {
             "Nothing: polling begins when the exchange opens. To poll at all times, set spec.marketHours to Always."
@@ -172,6 +181,21 @@ fn operator_says(reason: &str) -> Option<&'static str> {
         }
         reason::PLAN_EXCEEDED => {
             "Lengthen spec.interval, take symbols out, or get a larger plan. kubectl stockfeed quota {name} -n {namespace} has the numbers."
+        }
+        reason::NOT_ENABLED => {
+            "Nothing, if the feed is to have no dashboards. Otherwise set spec.dashboards.enabled to true."
+        }
+        reason::SUPERSET_UNREACHABLE => {
+            "See whether Superset runs: kubectl get pods -n stockfeed-system -l app.kubernetes.io/component=superset. The feed itself works, and its dashboards come by themselves."
+        }
+        reason::IMPORT_FAILED => {
+            "See why in Superset's log, which says more than its answer: kubectl logs -n stockfeed-system deploy/stockfeed-superset. The feed itself works."
+        }
+        reason::DRIFTED => {
+            "Undo the change in Superset, or set spec.dashboards.driftPolicy to Heal: then what the operator made is put back. Make charts of your own beside them."
+        }
+        reason::CONNECTION_FAILED => {
+            "See whether Superset's pod can reach the feed's PostgreSQL (NetworkPolicies), and whether that asks for a client certificate, which Superset has none of. The feed itself works."
         }
         _ => return None,
     };

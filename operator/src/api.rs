@@ -14,10 +14,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub mod dashboards;
 pub mod replicas;
 pub mod status;
 pub mod template;
 
+pub use dashboards::{Dashboards, DriftPolicy};
 pub use replicas::Replicas;
 use status::StockFeedStatus;
 use template::Template;
@@ -140,6 +142,10 @@ pub struct StockFeedSpec {
     /// What of the workers' pods is other than the operator would make it: where they run, how much they get, labels, the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+
+    /// The feed's dashboards in Apache Superset, where the installation has one.
+    #[serde(default)]
+    pub dashboards: Dashboards,
 
     /// What happens to the data when the feed is deleted. Retain keeps the database schema with its two roles, and every
     /// queue that still holds messages. Delete removes all of it.

@@ -3,10 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Parser};
+use snafu::Snafu;
 use traces::Endpoint;
 
 use crate::{
     context::{Defaults, Images},
+    dashboards::{self, options::Superset},
     dereference::SecretName,
     isolation::{Isolation, Labels, NameServers, NetworkClients, Operator},
     leader::{self, election::InvalidTerms, options::Candidacy},
@@ -108,6 +110,10 @@ pub struct Args {
     #[arg(long, env = "STOCKFEED_DASHBOARD_LABELS")]
     pub dashboard_labels: Option<Labels>,
 
+    /// Dashboards in Superset.
+    #[command(flatten)]
+    pub dashboards: dashboards::options::Options,
+
     /// Which of several operators works.
     #[command(flatten)]
     pub election: leader::options::Options,
@@ -145,10 +151,29 @@ pub struct Settings {
     pub resync: Duration,
     /// How to take part in the election; `None` when there is none.
     pub candidacy: Option<Candidacy>,
+    /// Where feeds have their dashboards; `None`: nowhere.
+    pub superset: Option<Superset>,
     /// For the HTTP server.
     pub listen: SocketAddr,
     /// For telemetry.
     pub log: (String, Format),
+}
+
+/// Why options do not fit each other.
+#[derive(Debug, Snafu)]
+pub enum Error {
+    /// Those of the election.
+    #[snafu(transparent)]
+    Election {
+        /// Why.
+        source: InvalidTerms,
+    },
+    /// Those of Superset.
+    #[snafu(transparent)]
+    Superset {
+        /// Why.
+        source: dashboards::options::Error,
+    },
 }
 
 impl Args {
@@ -156,7 +181,7 @@ impl Args {
     ///
     /// # Errors
     /// When some do not fit each other.
-    pub fn settings(self) -> Result<Settings, InvalidTerms> {
+    pub fn settings(self) -> Result<Settings, Error> {
         // Taken apart completely: an option that nobody reads does not compile.
         let Self {
             producer_image,
@@ -177,6 +202,7 @@ impl Args {
             operator_namespace,
             operator_labels,
             dashboard_labels,
+            dashboards,
             election,
             listen,
             log,
@@ -219,6 +245,7 @@ impl Args {
             },
             resync: resync_period,
             candidacy: election.candidacy()?,
+            superset: dashboards.superset()?,
             listen,
             log: (log, log_format),
         })
@@ -290,16 +317,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case::by_default(&[], Ok(true))]
-    #[case::alone(&["--leader-election=false"], Ok(false))]
-    #[case::two_leaders(&["--lease-renew-deadline=15s"], Err(InvalidTerms::Deadline))]
-    fn there_is_an_election_unless_it_is_switched_off(
-        #[case] more: &[&str],
-        #[case] expected: Result<bool, InvalidTerms>,
-    ) {
+    #[case::by_default(&[], Some(true))]
+    #[case::alone(&["--leader-election=false"], Some(false))]
+    #[case::two_leaders(&["--lease-renew-deadline=15s"], None)]
+    fn there_is_an_election_unless_it_is_switched_off(#[case] more: &[&str], #[case] expected: Option<bool>) {
         let required = ["operator", "--producer-image=p", "--processor-image=q"];
         let args = Args::parse_from(required.iter().chain(more));
-        let settings = args.settings();
-        assert_eq!(settings.map(|settings| settings.candidacy.is_some()), expected);
+        match (args.settings(), expected) {
+            (Ok(settings), Some(expected)) => assert_eq!(settings.candidacy.is_some(), expected),
+            (Err(Error::Election { source }), None) => assert_eq!(source, InvalidTerms::Deadline),
+            (settings, expected) => panic!("{settings:?}, not {expected:?}"),
+        }
     }
 }

@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use traces::Endpoint;
 
 use crate::{
-    backoff::Backoff, broker::Brokers, children::Children, database::Databases, dereference::SecretName,
-    drain::Drains, events::Events, flow::Flows, isolation::Isolation, leader::Leadership, metrics::Metrics,
-    readiness::Readiness, release::evidence::Releases, scaling::Scalings, secrets::Secrets,
+    backoff::Backoff, broker::Brokers, children::Children, dashboards::Dashboards, database::Databases,
+    dereference::SecretName, drain::Drains, events::Events, flow::Flows, isolation::Isolation,
+    leader::Leadership, metrics::Metrics, readiness::Readiness, release::evidence::Releases,
+    scaling::Scalings, secrets::Secrets,
 };
 
 /// The longest that one request to a broker may take.
@@ -59,6 +60,8 @@ pub struct Context {
     pub scalings: Scalings,
     /// Whether data flows on the workers' images.
     pub releases: Releases,
+    /// What feeds want of Superset; `None` where there is none.
+    pub dashboards: Option<Dashboards>,
 }
 
 /// What the installation decided.

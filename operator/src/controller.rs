@@ -6,24 +6,26 @@ use std::{
     sync::Arc,
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, future, stream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::store::Writer,
+        reflector::{ObjectRef, store::Writer},
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     api::StockFeed,
     context::Context,
+    dashboards::Dashboards,
     labels::MANAGED_SELECTOR,
     probe::wait_for_definition,
     reconcile::{Error, reconcile},
@@ -85,6 +87,7 @@ fn watch(
         ))
         // Pods belong to ReplicaSets, so that they wake no feed; what they bring about shows in their Deployment.
         .owns_stream(pods)
+        .reconcile_on(dashboard_changes(ctx, namespace))
         .with_config(controller::Config::default().concurrency(scope.concurrency))
         .graceful_shutdown_on(token.clone().cancelled_owned());
     let results = controller.run(reconcile, error_policy, Arc::clone(ctx));
@@ -97,6 +100,34 @@ fn watch(
             Err(error) => warn!(error = %chain(&error), "A watch failed and is started again"),
         }
     })
+}
+
+/// Feeds of whose dashboards something else is to be said.
+fn dashboard_changes(
+    ctx: &Context,
+    namespace: Option<&String>,
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<StockFeed>>> + Send + use<> {
+    let namespace = namespace.cloned();
+    let changes = ctx.dashboards.as_ref().map(Dashboards::changes);
+    stream::unfold(changes, |changes| async {
+        let mut changes = changes?;
+        loop {
+            match changes.recv().await {
+                Ok(name) => return Some((name, Some(changes))),
+                // Those that were missed are looked at with the next resync.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
+    .filter(move |name| {
+        future::ready(
+            namespace
+                .as_ref()
+                .is_none_or(|namespace| namespace == name.namespace()),
+        )
+    })
+    .map(|name| ObjectRef::new(name.name()).within(name.namespace()))
 }
 
 /// Watches one kind, keeps what is there, and gives what changes.

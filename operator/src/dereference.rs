@@ -234,8 +234,17 @@ pub struct SecretName {
 }
 
 impl SecretName {
-    fn parts(&self) -> (&str, &str) {
+    /// Namespace and name.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = self.parts();
+        write!(formatter, "{namespace}/{name}")
     }
 }
 

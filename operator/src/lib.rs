@@ -32,6 +32,7 @@ pub mod context;
 pub mod controller;
 pub mod crd;
 pub mod credential;
+pub mod dashboards;
 pub mod database;
 pub mod dereference;
 pub mod drain;

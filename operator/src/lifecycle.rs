@@ -40,6 +40,8 @@ pub struct Lifecycle {
     pub release: Decision,
     /// Whether a look soon may tell that data flows on new images. Later than the deadline it is only waited for something else.
     pub in_time: bool,
+    /// Whether the feed's dashboards are as they should be; `None` where there is no Superset.
+    pub dashboards: Option<Verdict>,
 }
 
 impl Lifecycle {
@@ -76,6 +78,10 @@ pub fn observe(
         flow: flow(ctx, uid, validated, applied),
         release: release(ctx, feed, validated, applied, judged),
         in_time: is_in_time(ctx, feed),
+        dashboards: ctx
+            .dashboards
+            .as_ref()
+            .map(|dashboards| dashboards.want(feed, validated, applied)),
     }
 }
 

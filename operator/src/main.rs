@@ -11,6 +11,7 @@ use operator::{
     children::Children,
     context::{Context, HTTP_TIMEOUT, Memory},
     controller,
+    dashboards::Dashboards,
     database::Databases,
     drain::Drains,
     events::Events,
@@ -48,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
         scope,
         resync,
         candidacy,
+        superset,
         listen,
         log: (filter, format),
     } = Args::parse().settings()?;
@@ -90,6 +92,7 @@ async fn main() -> anyhow::Result<()> {
         scalings: Scalings::default(),
         flows: Flows::default(),
         releases: Releases::default(),
+        dashboards: superset.as_ref().map(|_| Dashboards::default()),
     });
 
     let listener = TcpListener::bind(listen)

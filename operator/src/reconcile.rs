@@ -161,6 +161,10 @@ async fn attempt(ctx: &Context, watched: &StockFeed) -> Result<(Outcome, Action)
         return Ok((Outcome::Deleted, Action::await_change()));
     };
     if feed.metadata.deletion_timestamp.is_some() {
+        if let (Some(dashboards), Ok(name)) = (&ctx.dashboards, crate::validate::feed_name(&feed)) {
+            // They go at once and by themselves: a deletion never waits for Superset.
+            dashboards.forget(&name);
+        }
         let cleaned = cleanup(ctx, &feed).instrument(step!("cleanup")).await;
         return Ok(match cleaned.context(CleanupSnafu)? {
             Progress::Done => {

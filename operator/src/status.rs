@@ -185,21 +185,25 @@ pub fn status_of(
     let progress = applied.database.progress.as_ref();
     let complete = completeness(progress);
 
-    let verdicts = |kind: ConditionType| match kind {
-        ConditionType::Ready => ready.clone(),
-        ConditionType::Reconciling => reconciling.clone(),
-        ConditionType::Stalled => stalled.clone(),
-        ConditionType::SourceReady => source.clone(),
-        ConditionType::BrokerReady => broker.clone(),
-        ConditionType::SchemaReady => schema.clone(),
-        ConditionType::ProducerReady => producer.clone(),
-        ConditionType::ProcessorReady => processor.clone(),
-        ConditionType::QuotaSufficient => quota.clone(),
-        ConditionType::DataComplete => complete.clone(),
-        ConditionType::Suspended => suspended.clone(),
+    let verdicts = |kind: ConditionType| {
+        let verdict = match kind {
+            ConditionType::Ready => ready.clone(),
+            ConditionType::Reconciling => reconciling.clone(),
+            ConditionType::Stalled => stalled.clone(),
+            ConditionType::SourceReady => source.clone(),
+            ConditionType::BrokerReady => broker.clone(),
+            ConditionType::SchemaReady => schema.clone(),
+            ConditionType::ProducerReady => producer.clone(),
+            ConditionType::ProcessorReady => processor.clone(),
+            ConditionType::QuotaSufficient => quota.clone(),
+            ConditionType::DataComplete => complete.clone(),
+            ConditionType::Suspended => suspended.clone(),
+            ConditionType::DashboardsReady => return lifecycle.dashboards.clone(),
+        };
+        Some(verdict)
     };
     let conditions = ConditionType::iter()
-        .map(|kind| condition(kind, verdicts(kind), feed.generation, previous, now))
+        .filter_map(|kind| Some(condition(kind, verdicts(kind)?, feed.generation, previous, now)))
         .collect();
 
     let time = |time: contract::event_time::EventTime| whole_seconds(time.to_timestamp());
@@ -536,17 +540,19 @@ fn over_previous(
     let of_kind = |kind: ConditionType| {
         let known = previous.and_then(|previous| find(previous, kind)).cloned();
         match (verdict(kind), known) {
-            (Some(verdict), _) => condition(kind, verdict, generation, previous, now),
-            (None, Some(known)) => known,
+            (Some(verdict), _) => Some(condition(kind, verdict, generation, previous, now)),
+            (None, Some(known)) => Some(known),
+            // Where there is no Superset, nothing is waited for.
+            (None, None) if kind == ConditionType::DashboardsReady => None,
             (None, None) => {
                 let pending = Verdict::unknown(reason::PENDING, "not looked at yet");
-                condition(kind, pending, generation, previous, now)
+                Some(condition(kind, pending, generation, previous, now))
             }
         }
     };
     StockFeedStatus {
         observed_generation: Some(generation),
-        conditions: ConditionType::iter().map(of_kind).collect(),
+        conditions: ConditionType::iter().filter_map(of_kind).collect(),
         ..previous.cloned().unwrap_or_default()
     }
 }

@@ -19,8 +19,8 @@ pub struct StockFeedStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready is the summary. Reconciling and Stalled are True when something is under way, or waits for a person. SourceReady,
-    /// BrokerReady, SchemaReady, ProducerReady and ProcessorReady are the stages. QuotaSufficient, DataComplete and Suspended
-    /// inform.
+    /// BrokerReady, SchemaReady, ProducerReady and ProcessorReady are the stages. QuotaSufficient, DataComplete, Suspended and
+    /// DashboardsReady inform; the last is there only where the installation has a Superset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -235,6 +235,8 @@ pub enum ConditionType {
     DataComplete,
     /// The feed is suspended.
     Suspended,
+    /// The feed's dashboards are as they should be. Only where the installation has a Superset.
+    DashboardsReady,
 }
 
 impl ConditionType {
@@ -345,6 +347,18 @@ pub mod reason {
     pub const WITHIN_PLAN: &str = "WithinPlan";
     /// The plan allows less than the feed asks.
     pub const PLAN_EXCEEDED: &str = "PlanExceeded";
+    /// The dashboards are in Superset, as they should be.
+    pub const IMPORTED: &str = "Imported";
+    /// The feed is to have no dashboards.
+    pub const NOT_ENABLED: &str = "NotEnabled";
+    /// Superset does not answer, or has trouble of its own.
+    pub const SUPERSET_UNREACHABLE: &str = "SupersetUnreachable";
+    /// Superset does not take the dashboards.
+    pub const IMPORT_FAILED: &str = "ImportFailed";
+    /// Somebody changed the dashboards, and they are left so, as driftPolicy Report says.
+    pub const DRIFTED: &str = "Drifted";
+    /// Superset cannot read the feed's tables.
+    pub const CONNECTION_FAILED: &str = "ConnectionFailed";
 
     /// Whether nothing changes until a person acts. The operator goes on looking all the same.
     #[must_use]

@@ -155,6 +155,7 @@ fn lifecycle() -> Lifecycle {
         suspended: Verdict::no(reason::NOT_SUSPENDED, ""),
         release: release(ReleaseState::Good, false),
         in_time: true,
+        dashboards: Some(Verdict::yes(reason::IMPORTED, "")),
         flow: Flow::default(),
     }
 }

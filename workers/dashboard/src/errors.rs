@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{detail::Detail, observe::Observation};
 
 /// The stages, in the order in which data flows; what is none of them comes after.
-const ORDER: [&str; 7] = [
+const ORDER: [&str; 8] = [
     "SourceReady",
     "BrokerReady",
     "SchemaReady",
@@ -14,6 +14,7 @@ const ORDER: [&str; 7] = [
     "ProcessorReady",
     "QuotaSufficient",
     "DataComplete",
+    "DashboardsReady",
 ];
 
 /// An error.

@@ -348,6 +348,8 @@ pub fn is_bad(condition: &Condition) -> bool {
     match condition.type_.as_str() {
         kind if kind == stalled => condition.status == "True",
         kind if kind == reconciling || kind == suspended => false,
+        // As it was asked to be.
+        _ if condition.reason == reason::NOT_ENABLED => false,
         _ => condition.status == "False",
     }
 }
