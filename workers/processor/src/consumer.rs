@@ -45,10 +45,13 @@ const BEHIND: u32 = 40;
 /// With nothing delivered for so long the partition may have been another replica's meanwhile: the broker tells a consumer neither
 /// that it is no longer the active one nor that it is again.
 const ELSEWHERE: Duration = Duration::from_millis(100);
-/// How long nothing must come for a queue to be taken for empty at the end, and how long a drain waits for the broker at most. What comes
-/// in the milliseconds of the cancellation that follows would be delivered again: with a message in hand nothing does.
+/// How long nothing must come for a queue to be taken for empty at the end. What comes in the milliseconds of the cancellation that
+/// follows would be delivered again: with a message in hand nothing does.
 const QUIET: Duration = Duration::from_secs(2);
-const NARROWED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a drain waits for deliveries to run dry at most: what is held then is still to be committed before the pod's time is over.
+const NARROWED_WITHIN: Duration = Duration::from_secs(30);
+/// How often a drain says that it goes on: well within the time for which the next owner takes its word.
+const STILL_DRAINING: Duration = Duration::from_secs(4);
 /// How often to look for rows of quarantine that somebody released.
 const RELEASE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -143,6 +146,7 @@ pub async fn consume(
         },
         committer: Committer::new(context, id, store, activity),
         next_release: Instant::now(),
+        announced: None,
     };
     let result = task.run().await;
     task.committer.close().await;
@@ -159,6 +163,8 @@ struct Task<'a> {
     intake: Intake<'a>,
     committer: Committer<'a>,
     next_release: Instant,
+    /// When it was last said to the next owner that this one ends.
+    announced: Option<Instant>,
 }
 
 /// Takes deliveries in, batch after batch.
@@ -404,7 +410,10 @@ impl Task<'_> {
             return Ok(());
         }
         match self.committer.announce_drain().await {
-            Ok(()) => self.narrow().await?,
+            Ok(()) => {
+                self.announced = Some(Instant::now());
+                self.narrow().await?;
+            }
             // Then the next owner does not wait, and gets delivered again what is not acknowledged by then. Perhaps there is one
             // already, and nothing to hand over.
             Err(error) => {
@@ -452,6 +461,15 @@ impl Task<'_> {
 
     /// Commits and acknowledges, with nothing being taken in beside.
     async fn commit_last(&mut self) -> Result<(), Error> {
+        // Commits may be slow, and are several: the next owner would not wait for all of them.
+        if self
+            .announced
+            .is_some_and(|since| since.elapsed() >= STILL_DRAINING)
+        {
+            let announced = self.committer.announce_drain().await;
+            self.of_committer(announced)?;
+            self.announced = Some(Instant::now());
+        }
         let Some(change) = self.intake.seal() else {
             return Ok(());
         };

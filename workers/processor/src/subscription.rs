@@ -73,7 +73,7 @@ pub struct Subscription<'a> {
     current: Leg,
     /// Joined with a higher priority, and waits until `current` has settled all.
     upcoming: Option<Leg>,
-    /// Closes the channel of the consumer before `current`.
+    /// Ends the consumer before `current`, and its channel.
     closing: Option<JoinHandle<()>>,
 }
 
@@ -176,8 +176,11 @@ impl<'a> Subscription<'a> {
             prefetch = self.current.prefetch,
             "The prefetch has changed"
         );
-        // The channel has nothing left, so deliveries need not wait for that.
+        // The channel has nothing left, so deliveries need not wait for that. The queue hears of a channel's end only later, so the
+        // consumer is cancelled first: until then it could become the active one once more.
+        let queue = self.queue.clone();
         self.closing = Some(tokio::spawn(async move {
+            before.cancel(&queue).await.ok();
             before.channel.close(200, "done".into()).await.ok();
         }));
     }

@@ -60,6 +60,43 @@ async fn a_drain_hands_over_without_a_redelivery() -> Result<()> {
     harness.until("SELECT owner FROM partitions", "").await
 }
 
+/// What a replica holds when it is told to end may take it long to commit. That is no reason to stop in the middle of deliveries.
+#[tokio::test]
+async fn a_drain_with_slow_commits_hands_over_without_a_redelivery() -> Result<()> {
+    let mut harness = Harness::new(&["AAPL"], 1).await?;
+    harness.config.batch.max_messages = 300;
+    harness
+        .execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
+             GRANT EXECUTE ON FUNCTION slow() TO PUBLIC;
+             CREATE TRIGGER slow BEFORE INSERT ON stock_data FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await?;
+    let (queue, publisher) = (harness.feed.queue(1, 0), Uuid::now_v7());
+    // Three seconds a batch, and three batches under way.
+    publish(&harness, publisher, 1..=2_500).await?;
+    // Of the higher priority, so that it stays the active one.
+    let first = harness.start("b");
+    harness
+        .until("SELECT count(*) >= 900 FROM stock_data", "true")
+        .await?;
+    let second = harness.start("a");
+    harness.until_consumers(&queue, 2).await?;
+    let began = std::time::Instant::now();
+    first.drain().await?;
+    assert!(
+        began.elapsed().as_secs_f64() > 5.0,
+        "nothing was slow: {:?}",
+        began.elapsed()
+    );
+    harness.execute("DROP TRIGGER slow ON stock_data").await?;
+    harness.until("SELECT count(*) FROM stock_data", "2500").await?;
+    harness.until_queues_are_empty().await?;
+    let redelivered = harness.redelivered(&queue, 2_500).await?;
+    assert_eq!(redelivered, 0, "messages were delivered again");
+    second.drain().await
+}
+
 /// Scaling out and in again. The broker does not tell a consumer that another became the active one, nor that it is the active one again.
 #[tokio::test]
 async fn a_partition_that_comes_back_to_its_former_owner_is_taken_up_without_a_redelivery() -> Result<()> {
