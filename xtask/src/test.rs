@@ -13,7 +13,7 @@ use crate::packages;
 use crate::progress::{Log, Progress, elapsed};
 use crate::servers::{Purpose, Servers};
 use crate::workspace::Workspace;
-use crate::{e2e, generated, python, scan, tools, up, web};
+use crate::{e2e, generated, images, python, scan, tools, up, web};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -226,6 +226,10 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
     let python = component
         .then(|| python::environment(workspace, progress, python::API))
         .transpose()?;
+    // The same programs as the images', so they are compiled once.
+    let processor = component
+        .then(|| images::binary(workspace, progress, "processor"))
+        .transpose()?;
     // The servers end with this value, whatever happens to the tests.
     let servers = component
         .then(|| Servers::start(workspace, progress, Purpose::Tests))
@@ -249,7 +253,8 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                 ])
                 .args(targets)
                 .envs(environment.iter().map(|(name, value)| (name, value)))
-                .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs))),
+                .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs)))
+                .envs(processor.iter().map(|program| ("STOCKFEED_TEST_PROCESSOR", program))),
         );
         Ok(format!("{} tests", closing_lines(log, result)?))
     })

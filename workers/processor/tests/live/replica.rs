@@ -35,14 +35,20 @@ pub fn logs(test: &str) -> Result<PathBuf> {
 }
 
 impl Replica {
-    /// Starts one. `points` is what variable `FAILPOINTS` holds.
+    /// Starts one. `points` is what variable `FAILPOINTS` holds. Without any it is the shipped program, where `STOCKFEED_TEST_PROCESSOR`
+    /// says where that lies: it is several times as fast, and its memory is the one that users pay for.
     pub fn start(config: &ProcessorConfig, instance: &str, points: &str, logs: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("config.json");
         std::fs::write(&file, config.render())?;
         let log = logs.join(format!("{instance}.log"));
         let output = File::create(&log)?;
-        let child = Command::new(env!("CARGO_BIN_EXE_processor"))
+        let own = env!("CARGO_BIN_EXE_processor").into();
+        let program = match points {
+            "" => std::env::var_os("STOCKFEED_TEST_PROCESSOR").unwrap_or(own),
+            _ => own,
+        };
+        let child = Command::new(program)
             .arg("--config")
             .arg(&file)
             .args(["--instance", instance, "--log-format", "text"])
