@@ -37,6 +37,13 @@ use crate::{
 pub async fn run(ctx: Arc<Context>, scope: Scope, token: CancellationToken) {
     if wait_for_definition(&ctx, &scope.namespaces, &token).await {
         ctx.readiness.set_running(true);
+        // What waits for its turn need not be waited for.
+        let turns = Arc::clone(&ctx);
+        let ended = token.clone();
+        let closing = tokio::spawn(async move {
+            ended.cancelled().await;
+            turns.turns.close();
+        });
         let controllers: Vec<_> = match scope.namespaces.as_slice() {
             [] => vec![watch(&ctx, &scope, None, &token)],
             some => some
@@ -45,6 +52,7 @@ pub async fn run(ctx: Arc<Context>, scope: Scope, token: CancellationToken) {
                 .collect(),
         };
         futures::future::join_all(controllers).await;
+        closing.abort();
         ctx.readiness.set_running(false);
     }
 }
@@ -88,7 +96,9 @@ fn watch(
         // Pods belong to ReplicaSets, so that they wake no feed; what they bring about shows in their Deployment.
         .owns_stream(pods)
         .reconcile_on(dashboard_changes(ctx, namespace))
-        .with_config(controller::Config::default().concurrency(scope.concurrency))
+        // As many as there are: whose turn it is says `Context::turns`, which is fair. The controller's own limit picks out of a hash set
+        // in its order, so that while more feeds wait than can be served the same ones are served again and again.
+        .with_config(controller::Config::default().concurrency(0))
         .graceful_shutdown_on(token.clone().cancelled_owned());
     let results = controller.run(reconcile, error_policy, Arc::clone(ctx));
     results.for_each(|result| async {

@@ -102,8 +102,11 @@ pub(crate) async fn reconcile(
     guard: Arc<DeserializeGuard<StockFeed>>,
     ctx: Arc<Context>,
 ) -> Result<Action, Error> {
-    // Each namespace that is watched has a controller of its own; together they do no more than one.
-    let _turn = ctx.turns.acquire().await;
+    // Feeds that wait longest come first, and each namespace that is watched has a controller of its own: together they do no more than one.
+    let Ok(_turn) = ctx.turns.acquire().await else {
+        // The operator ends.
+        return Ok(Action::await_change());
+    };
     let began = Instant::now();
     let span = trace_span!(
         target: traces::TARGET, "reconcile",

@@ -3,6 +3,8 @@
 //! Everything takes a connection with the right to create roles and schemas (the operator's), except [`version`],
 //! and [`may_write`], which the processor asks as the writer.
 
+use std::sync::LazyLock;
+
 use contract::names::FeedName;
 use snafu::{ResultExt, Snafu};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
@@ -17,7 +19,12 @@ pub use compatibility::{OLDEST, Refusal, may_write};
 pub use progress::{Progress, progress};
 pub use weeks::{AHEAD, Retained, partitions_ahead, retention};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("./migrations");
+    // Its lock is the database's, so that all feeds would wait for each other. There is one for each schema instead.
+    migrations.set_locking(false);
+    migrations
+});
 
 /// The version that [`migrate`] brings a schema to.
 pub const VERSION: i32 = 7;
@@ -60,7 +67,8 @@ pub struct Migrated {
 }
 
 /// Makes the schema, or brings it up to [`VERSION`]. The roles must be there ([`roles::ensure`]). Nothing is written when
-/// the schema is up to date. Runs of several operators wait for each other (advisory lock).
+/// the schema is up to date. Runs of several operators wait for each other (advisory lock), those of different feeds do not: one whose
+/// tables are large may take long.
 ///
 /// # Errors
 /// When a statement fails; the schema is then at the last version that was complete.
@@ -77,7 +85,47 @@ pub async fn migrate_to(
     feed: &FeedName,
     target: i32,
 ) -> Result<Migrated, Error> {
+    let from = version(connection, feed).await?;
+    if from == Some(target) {
+        return Ok(Migrated { from, to: target });
+    }
     let schema = feed.schema();
+    lock(
+        connection,
+        &schema,
+        "SELECT pg_advisory_lock(hashtextextended($1, 0))",
+    )
+    .await?;
+    let migrated = migrate_locked(connection, feed, target).await;
+    // Where the session is lost, so is its lock.
+    let unlocked = lock(
+        connection,
+        &schema,
+        "SELECT pg_advisory_unlock(hashtextextended($1, 0))",
+    )
+    .await;
+    let migrated = migrated?;
+    unlocked?;
+    Ok(migrated)
+}
+
+async fn lock(connection: &mut PgConnection, schema: &str, statement: &'static str) -> Result<(), Error> {
+    let action = "wait for other migrations of the schema";
+    sqlx::query(statement)
+        .bind(format!("stockfeed migrations of {schema}"))
+        .execute(connection)
+        .await
+        .context(StatementSnafu { action })?;
+    Ok(())
+}
+
+async fn migrate_locked(
+    connection: &mut PgConnection,
+    feed: &FeedName,
+    target: i32,
+) -> Result<Migrated, Error> {
+    let schema = feed.schema();
+    // Another run may have been quicker.
     let from = version(connection, feed).await?;
     if from == Some(target) {
         return Ok(Migrated { from, to: target });
