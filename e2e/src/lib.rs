@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod operator;
 pub mod process;
 pub mod simulator;
+pub mod superset;
 pub mod ticks;
 pub mod timeline;
 pub mod wait;

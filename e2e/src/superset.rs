@@ -74,7 +74,9 @@ impl Superset {
             .collect::<Vec<_>>()
             .join("; ");
         let answer: Value = answer.json().await?;
-        let forgery = answer["result"].as_str().context("no token against forged requests")?;
+        let forgery = answer["result"]
+            .as_str()
+            .context("no token against forged requests")?;
         Ok(Self {
             forgery: forgery.to_owned(),
             http,
@@ -106,7 +108,10 @@ impl Superset {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.with_context(|| format!("{path} is not answered"))?;
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{path} is not answered"))?;
         let status = answer.status();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))

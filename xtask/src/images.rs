@@ -92,7 +92,10 @@ pub fn binaries(workspace: &Workspace, progress: &Progress, names: &[&'static st
 /// Compiles all programs just as their images hold them, which costs no more than one of them does, and says where one lies.
 pub fn binary(workspace: &Workspace, progress: &Progress, name: &str) -> Result<PathBuf> {
     let binaries = binaries(workspace, progress, PROGRAMS)?;
-    let found = PROGRAMS.iter().zip(binaries).find(|(program, _)| **program == name);
+    let found = PROGRAMS
+        .iter()
+        .zip(binaries)
+        .find(|(program, _)| **program == name);
     found
         .map(|(_, binary)| binary)
         .with_context(|| format!("{name} is none of the programs in images"))

@@ -254,7 +254,11 @@ fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<P
                 .args(targets)
                 .envs(environment.iter().map(|(name, value)| (name, value)))
                 .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs)))
-                .envs(processor.iter().map(|program| ("STOCKFEED_TEST_PROCESSOR", program))),
+                .envs(
+                    processor
+                        .iter()
+                        .map(|program| ("STOCKFEED_TEST_PROCESSOR", program)),
+                ),
         );
         Ok(format!("{} tests", closing_lines(log, result)?))
     })
