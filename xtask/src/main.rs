@@ -75,7 +75,7 @@ enum Task {
         #[arg(value_enum, default_value = "build")]
         what: web::What,
     },
-    /// Start a PostgreSQL and a RabbitMQ for tests, print where they are, and keep them until Ctrl-C
+    /// Start a PostgreSQL, a RabbitMQ and a Superset for tests, print where they are, and keep them until Ctrl-C
     Servers,
     /// Generate the custom resource definition from the operator's types
     Crds {
@@ -134,6 +134,8 @@ fn serve(workspace: &Workspace, progress: &Progress) -> Result<()> {
     for (name, value) in servers.environment() {
         println!("export {name}={value}");
     }
-    println!("\nThe servers run until Ctrl-C. Their logs and data lie in target/servers.");
+    println!(
+        "\nSuperset answers half a minute later. The servers run until Ctrl-C. Their logs and data lie in target/servers."
+    );
     servers.wait()
 }

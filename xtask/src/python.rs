@@ -1,6 +1,7 @@
-//! Python programs, each list of them in an environment of its own: those that judge the producer's API, and a scanner.
+//! Python programs, each list of them in an environment of its own: those that judge the producer's API, a scanner, Superset.
 
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,12 +14,29 @@ use crate::workspace::{Workspace, hash_text};
 /// What judges the producer's API.
 pub const API: &str = "workers/producer/tests/openapi/requirements.txt";
 
-/// What Python must be able to import to make an environment. Debian has it in a package of its own.
-const NEEDED_MODULES: &str = "import venv, ensurepip";
+/// Superset, as its image has it.
+pub const SUPERSET: &str = "superset/server/requirements.txt";
+
+/// What makes the environments that pip would need minutes for.
+const UV: &str = "xtask/python/requirements.txt";
+
+/// The minor versions of Python 3 that have all packages of [`SUPERSET`].
+const SUPERSET_VERSIONS: RangeInclusive<u32> = 11..=12;
+
+/// Any that makes environments.
+const ANY_VERSION: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// Ends well when Python can make an environment and is of a version between two. Debian has the modules in a package of its own.
+const SUITS: &str =
+    "import ensurepip, sys, venv; sys.exit(not int(sys.argv[1]) <= sys.version_info[1] <= int(sys.argv[2]))";
 
 /// Makes an environment of a file of requirements unless the cache has it; returns the folder of its programs.
 pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &str) -> Result<PathBuf> {
-    let python = python(workspace, progress)?;
+    let versions = match requirements {
+        SUPERSET => SUPERSET_VERSIONS,
+        _ => ANY_VERSION,
+    };
+    let python = python(workspace, progress, &versions)?;
     let file = workspace.path(requirements);
     let text = fs::read_to_string(&file).with_context(|| format!("failed to read {requirements}"))?;
     // An environment is of one version of Python.
@@ -36,6 +54,10 @@ pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &st
     if whole.exists() {
         return Ok(programs);
     }
+    let uv = match requirements {
+        SUPERSET => Some(environment(workspace, progress, UV)?.join("uv")),
+        _ => None,
+    };
     progress.step(
         &format!("Installing the Python programs of {requirements}"),
         "python",
@@ -44,7 +66,7 @@ pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &st
             let lock = File::create(folder.with_extension("lock"))?;
             lock.lock()?;
             if !whole.exists() {
-                make(log, &python, &folder, &file)?;
+                make(log, &python, &folder, &file, uv.as_deref())?;
                 File::create(&whole)?;
             }
             Ok(())
@@ -54,19 +76,35 @@ pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &st
 }
 
 /// The caller's own Python, or Debian's.
-fn python(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    if let Some(python) = workspace.find_program("python3")
-        && makes_environments(&python)
-    {
+fn python(workspace: &Workspace, progress: &Progress, versions: &RangeInclusive<u32>) -> Result<PathBuf> {
+    let find = || {
+        ["python3", "python3.12", "python3.11"]
+            .into_iter()
+            .filter_map(|name| workspace.find_program(name))
+            .chain([PathBuf::from("/usr/bin/python3")])
+            .find(|python| suits(python, versions))
+    };
+    if let Some(python) = find() {
         return Ok(python);
     }
     packages::install(workspace, progress, packages::PYTHON)?;
-    Ok(PathBuf::from("/usr/bin/python3"))
+    find().with_context(|| {
+        format!(
+            "found no Python 3 of a minor version from {} to {} that makes environments",
+            versions.start(),
+            versions.end()
+        )
+    })
 }
 
-fn makes_environments(python: &Path) -> bool {
+fn suits(python: &Path, versions: &RangeInclusive<u32>) -> bool {
     Command::new(python)
-        .args(["-c", NEEDED_MODULES])
+        .args([
+            "-c",
+            SUITS,
+            &versions.start().to_string(),
+            &versions.end().to_string(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -74,10 +112,14 @@ fn makes_environments(python: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn make(log: &Log, python: &Path, folder: &Path, requirements: &Path) -> Result<()> {
+fn make(log: &Log, python: &Path, folder: &Path, requirements: &Path, uv: Option<&Path>) -> Result<()> {
     log.run(Command::new(python).args(["-m", "venv", "--clear"]).arg(folder))?;
+    let own = folder.join("bin/python");
+    if let Some(uv) = uv {
+        return log.run(uv_install(log, uv, &own)?.arg(requirements));
+    }
     log.run(
-        Command::new(folder.join("bin/python"))
+        Command::new(own)
             .args([
                 "-m",
                 "pip",
@@ -88,4 +130,50 @@ fn make(log: &Log, python: &Path, folder: &Path, requirements: &Path) -> Result<
             .arg("--requirement")
             .arg(requirements),
     )
+}
+
+/// Installs into the environment of a Python, from where pip is told to; a file of requirements is still to be named.
+pub fn uv_install(log: &Log, uv: &Path, python: &Path) -> Result<Command> {
+    let mut install = Command::new(uv);
+    install
+        .args([
+            "pip",
+            "install",
+            "--no-config",
+            "--system-certs",
+            "--compile-bytecode",
+        ])
+        .args(["--link-mode", "copy", "--require-hashes", "--python"])
+        .arg(python)
+        .arg("--requirement");
+    // Where a machine has a mirror, pip knows of it.
+    let pip = log.output(Command::new(uv.with_file_name("python")).args(["-m", "pip", "config", "list"]))?;
+    if let Some(index) = setting(&pip, "index-url") {
+        install.env("UV_DEFAULT_INDEX", index);
+    }
+    if let Some(authorities) = setting(&pip, "cert") {
+        install.env("SSL_CERT_FILE", authorities);
+    }
+    Ok(install)
+}
+
+/// The value of a setting of pip's, as `pip config list` says it; the environment's, which comes first, before a file's.
+fn setting<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    list.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.rsplit_once('.')?.1 == name).then(|| value.trim_matches('\''))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_pip_installs_from_is_read_from_what_it_says() {
+        let list = ":env:.index-url='https://first.invalid/simple'\nglobal.index-url='https://second.invalid/simple'\nglobal.cert='/ca.crt'";
+        assert_eq!(setting(list, "index-url"), Some("https://first.invalid/simple"));
+        assert_eq!(setting(list, "cert"), Some("/ca.crt"));
+        assert_eq!(setting(list, "timeout"), None);
+    }
 }

@@ -5,6 +5,8 @@
 //! ends the namespace and everything in it.
 //!
 //! All tests share one pair. A test that kills servers gets a pair of its own ([`control`]).
+//!
+//! Superset comes with the pair that tests share: it starts beside everything else, and who needs it waits ([`superset`]).
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 use crate::rootfs::{POSTGRES, RABBITMQ};
 use crate::workspace::{Workspace, is_root};
-use crate::{docker, packages};
+use crate::{docker, packages, python};
 
 mod container;
 mod control;
@@ -24,10 +26,12 @@ mod pair;
 mod ports;
 mod process;
 mod purpose;
+mod superset;
 mod tls;
 
 use control::Control;
 use pair::{Kind, Origin, Pair};
+use superset::Superset;
 
 pub use pair::Processes;
 pub use purpose::Purpose;
@@ -37,6 +41,8 @@ pub use purpose::Purpose;
 pub struct Servers {
     // Ends first: its pairs' folders lie in that of the pair that all share.
     _control: Control,
+    // Before the database that it works on.
+    superset: Option<Superset>,
     pair: Pair,
     environment: Vec<(&'static str, String)>,
     // Held, not read: the locks say to other runs that this one lives.
@@ -49,6 +55,10 @@ impl Servers {
     /// Call it from the main thread: the servers end when the thread that started them does.
     pub fn start(workspace: &Workspace, progress: &Progress, purpose: Purpose) -> Result<Self> {
         let origin = origin(workspace, progress)?;
+        let python = match purpose {
+            Purpose::Tests => Some(python::environment(workspace, progress, python::SUPERSET)?),
+            Purpose::Benchmark => None,
+        };
         progress.step(
             match purpose {
                 Purpose::Tests => "Starting PostgreSQL and RabbitMQ for the tests",
@@ -76,12 +86,19 @@ impl Servers {
                     }
                 }
                 let pair = Pair::start(&origin, purpose, &name, folder.clone(), log)?;
-                let control = Control::listen(origin, &folder, progress)?;
                 let mut environment = pair.environment();
+                let superset = python.as_ref().map(|python| {
+                    Superset::start(workspace, progress, python, &folder, pair.postgres_port())
+                });
+                let superset = superset.transpose()?;
+                environment.extend(superset.iter().flat_map(Superset::environment));
+                let readiness = superset.as_ref().map(Superset::readiness);
+                let control = Control::listen(origin, &folder, progress, readiness)?;
                 let socket = control.path().display().to_string();
                 environment.push(("STOCKFEED_TEST_CONTROL", socket));
                 Ok(Self {
                     _control: control,
+                    superset,
                     pair,
                     environment,
                     _locks: locks,
@@ -108,6 +125,7 @@ impl Servers {
             self.pair
                 .check()
                 .with_context(|| format!("the servers' logs lie in {folder}"))?;
+            self.superset.as_ref().map_or(Ok(()), Superset::check)?;
         }
     }
 }

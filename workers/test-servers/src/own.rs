@@ -45,11 +45,7 @@ impl OwnServers {
     /// # Errors
     /// When nobody listens who could start them, or they do not start.
     pub async fn start() -> anyhow::Result<Self> {
-        let path = addresses::variable("STOCKFEED_TEST_CONTROL")?;
-        let stream = UnixStream::connect(&path)
-            .await
-            .with_context(|| format!("nobody listens on {path}"))?;
-        let mut connection = BufReader::new(stream);
+        let mut connection = connect().await?;
         let values = ask(&mut connection, "begin").await?;
         Ok(Self {
             connection: Mutex::new(connection),
@@ -100,6 +96,20 @@ impl OwnServers {
         ask(&mut connection, &format!("{verb} {server}")).await?;
         Ok(())
     }
+}
+
+/// Says one line to whoever started the servers, and waits until it is done.
+pub(crate) async fn ask_once(line: &str) -> anyhow::Result<()> {
+    ask(&mut connect().await?, line).await?;
+    Ok(())
+}
+
+async fn connect() -> anyhow::Result<BufReader<UnixStream>> {
+    let path = addresses::variable("STOCKFEED_TEST_CONTROL")?;
+    let stream = UnixStream::connect(&path)
+        .await
+        .with_context(|| format!("nobody listens on {path}"))?;
+    Ok(BufReader::new(stream))
 }
 
 /// Sends a line, and reads lines `NAME=value` up to the one that says how it went.

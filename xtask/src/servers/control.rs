@@ -4,6 +4,8 @@
 //! `begin`, then `kill`, `start`, `stop` or `cont` with `postgres` or `rabbitmq`. Each is answered when it is done: a server
 //! that was started answers by then. The answer is `ok` or `error: …`; that to `begin` is a line `NAME=value` for each
 //! variable that says where the servers are, and then `ok`.
+//!
+//! The line `superset`, of whatever connection, is answered when the Superset that all tests share is ready.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result, bail};
 
 use super::pair::{Kind, Origin, Pair};
+use super::superset::Readiness;
 use crate::progress::Progress;
 
 /// Listens until it is dropped; every pair ends with it.
@@ -33,11 +36,17 @@ struct Place {
     origin: Origin,
     folder: PathBuf,
     progress: Progress,
+    superset: Option<Readiness>,
 }
 
 impl Control {
     /// Listens in `folder`, where the pairs' data will lie too.
-    pub(super) fn listen(origin: Origin, folder: &Path, progress: &Progress) -> Result<Self> {
+    pub(super) fn listen(
+        origin: Origin,
+        folder: &Path,
+        progress: &Progress,
+        superset: Option<Readiness>,
+    ) -> Result<Self> {
         let path = folder.join("control");
         let socket = UnixListener::bind(&path)
             .with_context(|| format!("failed to listen on the socket {}", path.display()))?;
@@ -45,6 +54,7 @@ impl Control {
             origin,
             folder: folder.to_owned(),
             progress: progress.clone(),
+            superset,
         };
         let connections = Connections::new(Mutex::new(Some(Vec::new())));
         let taken = Arc::clone(&connections);
@@ -130,6 +140,12 @@ fn obey(place: &Place, number: u32, pair: &mut Option<Pair>, line: &str) -> Resu
                 .iter()
                 .map(|(name, value)| format!("{name}={value}\n"));
             return Ok(lines.collect());
+        }
+        (["superset"], _) => {
+            let superset = place.superset.as_ref();
+            superset
+                .context("no Superset was started with these servers")?
+                .wait()?;
         }
         ([verb, server], Some(pair)) => {
             let kind: Kind = server.parse()?;

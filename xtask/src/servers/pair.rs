@@ -134,6 +134,11 @@ impl Pair {
         environment
     }
 
+    /// Where the database listens on loopback.
+    pub(super) const fn postgres_port(&self) -> u16 {
+        self.ports.postgres
+    }
+
     /// Where their data and logs lie.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
