@@ -4,7 +4,7 @@ STOCKFEED_SUPERSET_SECRETS    folder with the file secretKey
 STOCKFEED_SUPERSET_DATABASE   folder with host, port, dbname, username, password of the metadata database; perhaps sslmode, ca.crt
 STOCKFEED_SUPERSET_CACHE      how many seconds an answer may be served again
 STOCKFEED_SUPERSET_REDIS      file with the URL of a Redis for the caches; without it they lie in SUPERSET_HOME
-STOCKFEED_SUPERSET_HTTPS      "true" behind a proxy that speaks https
+STOCKFEED_SUPERSET_PROXY      "true" behind a proxy, whose headers say how and from where a visitor came
 """
 
 import copy
@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 
 import psycopg2
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response, request
+from flask.sessions import SecureCookieSessionInterface
 from sqlalchemy.engine import URL
 from superset.config import TALISMAN_CONFIG as UPSTREAM_TALISMAN_CONFIG
 
@@ -82,10 +83,19 @@ TALISMAN_CONFIG = copy.deepcopy(UPSTREAM_TALISMAN_CONFIG)
 _policy = TALISMAN_CONFIG["content_security_policy"]
 _policy["img-src"] = [source for source in _policy["img-src"] if "scarf.sh" not in source]
 
-if os.environ.get("STOCKFEED_SUPERSET_HTTPS") == "true":
-    ENABLE_PROXY_FIX = True
-    SESSION_COOKIE_SECURE = True
-    TALISMAN_CONFIG["session_cookie_secure"] = True
+ENABLE_PROXY_FIX = os.environ.get("STOCKFEED_SUPERSET_PROXY") == "true"
+
+
+class _Sessions(SecureCookieSessionInterface):
+    """A session that began over https stays there; the operator and `kubectl port-forward` come over http."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+
+def FLASK_APP_MUTATOR(app: Flask) -> None:  # noqa: N802
+    app.session_interface = _Sessions()
+
 
 _health = Blueprint("stockfeed_health", __name__, url_prefix="/stockfeed/health")
 

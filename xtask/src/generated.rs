@@ -1,4 +1,4 @@
-//! Files that are generated and committed: the CRD from the operator's types, the manifests from the chart.
+//! Files that are generated and committed: the CRD from the operator's types, the manifests from the chart, the chart's copies.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,17 @@ use crate::tools;
 use crate::workspace::Workspace;
 
 const CRD_COPIES: [&str; 2] = ["crds/stockfeeds.yaml", "helm/stockfeed/crds/stockfeeds.yaml"];
+/// What the chart carries a copy of, since a chart holds all of itself: Superset's start program and settings.
+const CHART_FILES: [[&str; 2]; 2] = [
+    [
+        "superset/server/start.py",
+        "helm/stockfeed/files/superset/start.py",
+    ],
+    [
+        "superset/server/superset_config.py",
+        "helm/stockfeed/files/superset/superset_config.py",
+    ],
+];
 const MANIFESTS: &str = "manifests/install.yaml";
 const CHART: &str = "helm/stockfeed";
 
@@ -56,20 +67,29 @@ pub fn crds(workspace: &Workspace, progress: &Progress, check: bool) -> Result<(
     Ok(())
 }
 
-/// Fails when the chart's copy of the CRD is not the CRD.
+/// Fails when the chart's copy of something is not what it is a copy of.
 pub fn copies(workspace: &Workspace) -> Result<()> {
-    let read = |path: &str| {
-        fs::read_to_string(workspace.path(path)).with_context(|| format!("failed to read {path}"))
-    };
-    let [original, copy] = CRD_COPIES;
-    if read(original)? != read(copy)? {
-        bail!("{copy} differs from {original}; run `cargo xtask crds`");
+    let all = [(CRD_COPIES, "crds")]
+        .into_iter()
+        .chain(CHART_FILES.map(|pair| (pair, "manifests")));
+    for ([original, copy], task) in all {
+        if read(workspace, original)? != read(workspace, copy)? {
+            bail!("{copy} differs from {original}; run `cargo xtask {task}`");
+        }
     }
     Ok(())
 }
 
+fn read(workspace: &Workspace, path: &str) -> Result<String> {
+    fs::read_to_string(workspace.path(path)).with_context(|| format!("failed to read {path}"))
+}
+
 /// Writes the manifests for people without helm, or with `check` fails when they differ.
 pub fn manifests(workspace: &Workspace, progress: &Progress, check: bool) -> Result<()> {
+    for [original, copy] in CHART_FILES {
+        let text = read(workspace, original)?;
+        put(&workspace.path(copy), &text, check, "cargo xtask manifests")?;
+    }
     let helm = tools::helm(workspace, progress)?;
     let manifests = progress.step(
         "Rendering the chart for people without helm",

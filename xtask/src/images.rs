@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::packages;
 use crate::progress::{Log, Progress};
-use crate::rootfs::{POSTGRES, RABBITMQ, Server};
+use crate::rootfs::{POSTGRES, RABBITMQ, SUPERSET, Server};
 use crate::web;
 use crate::workspace::{Workspace, hex};
 
@@ -126,9 +126,12 @@ pub fn static_programs(
     })
 }
 
-/// Writes the images of RabbitMQ and PostgreSQL for the testbed, as far as they have changed.
+/// The servers that the chart brings.
+const SERVERS: [&Server; 3] = [&RABBITMQ, &POSTGRES, &SUPERSET];
+
+/// Writes the images of the servers for the testbed, as far as they have changed.
 pub fn servers(workspace: &Workspace, progress: &Progress) -> Result<Vec<Image>> {
-    [&RABBITMQ, &POSTGRES]
+    SERVERS
         .into_iter()
         .map(|server| server_image(workspace, progress, server))
         .collect()
@@ -151,12 +154,17 @@ fn server_image(workspace: &Workspace, progress: &Progress, server: &Server) -> 
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
-            let config = json!({
+            let mut config = json!({
                 "Env": environment,
-                "Entrypoint": ["docker-entrypoint.sh"],
                 "Cmd": [server.command],
                 "StopSignal": server.stop_signal,
             });
+            if let Some(entrypoint) = server.entrypoint {
+                config["Entrypoint"] = json!([entrypoint]);
+            }
+            if let Some(user) = server.user {
+                config["User"] = json!(user);
+            }
             let layers = [Layer::File(archive), Layer::Bytes(layer(&overlay)?)];
             let prefix = format!("{}-", server.version);
             write_image(
@@ -364,7 +372,7 @@ fn write_image(
 /// `cargo xtask images`: the named images, or all.
 pub fn run(workspace: &Workspace, progress: &Progress, names: &[String]) -> Result<()> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let known = PROGRAMS.iter().copied().chain([RABBITMQ.name, POSTGRES.name]);
+    let known = PROGRAMS.iter().copied().chain(SERVERS.map(|server| server.name));
     if let Some(unknown) = names
         .iter()
         .find(|name| !known.clone().any(|known| known == name.as_str()))
@@ -379,7 +387,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, names: &[String]) -> Resu
     if !selected.is_empty() {
         images.extend(programs(workspace, progress, &selected)?);
     }
-    for server in [&RABBITMQ, &POSTGRES] {
+    for server in SERVERS {
         // On a machine with Docker the official images are used; these are made there only when asked for.
         if names.iter().any(|name| name == server.name) || (names.is_empty() && !crate::docker::answers()) {
             images.push(server_image(workspace, progress, server)?);

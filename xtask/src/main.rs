@@ -66,7 +66,7 @@ enum Task {
     Bench(bench::Options),
     /// Build container images as docker archives in target/images, without Docker
     Images {
-        /// operator, producer, processor, dashboard, fmp-simulator, rabbitmq, postgres; all when none is named
+        /// operator, producer, processor, dashboard, fmp-simulator, rabbitmq, postgres, superset; all when none is named
         names: Vec<String>,
     },
     /// Build the dashboard's web page, or check it

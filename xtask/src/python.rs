@@ -55,7 +55,7 @@ pub fn environment(workspace: &Workspace, progress: &Progress, requirements: &st
         return Ok(programs);
     }
     let uv = match requirements {
-        SUPERSET => Some(environment(workspace, progress, UV)?.join("uv")),
+        SUPERSET => Some(installer(workspace, progress)?),
         _ => None,
     };
     progress.step(
@@ -116,7 +116,16 @@ fn make(log: &Log, python: &Path, folder: &Path, requirements: &Path, uv: Option
     log.run(Command::new(python).args(["-m", "venv", "--clear"]).arg(folder))?;
     let own = folder.join("bin/python");
     if let Some(uv) = uv {
-        return log.run(uv_install(log, uv, &own)?.arg(requirements));
+        let mut install = Command::new(uv);
+        install
+            .args(["pip", "install", "--no-config", "--system-certs"])
+            .args(["--compile-bytecode", "--link-mode", "copy", "--require-hashes"])
+            .arg("--python")
+            .arg(own)
+            .arg("--requirement")
+            .arg(requirements)
+            .envs(sources(log, uv)?);
+        return log.run(&mut install);
     }
     log.run(
         Command::new(own)
@@ -132,29 +141,19 @@ fn make(log: &Log, python: &Path, folder: &Path, requirements: &Path, uv: Option
     )
 }
 
-/// Installs into the environment of a Python, from where pip is told to; a file of requirements is still to be named.
-pub fn uv_install(log: &Log, uv: &Path, python: &Path) -> Result<Command> {
-    let mut install = Command::new(uv);
-    install
-        .args([
-            "pip",
-            "install",
-            "--no-config",
-            "--system-certs",
-            "--compile-bytecode",
-        ])
-        .args(["--link-mode", "copy", "--require-hashes", "--python"])
-        .arg(python)
-        .arg("--requirement");
-    // Where a machine has a mirror, pip knows of it.
+/// The program that installs large environments.
+pub fn installer(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    Ok(environment(workspace, progress, UV)?.join("uv"))
+}
+
+/// What to set so that uv installs from where pip is told to: where a machine has a mirror, pip knows of it.
+pub fn sources(log: &Log, uv: &Path) -> Result<Vec<(&'static str, String)>> {
     let pip = log.output(Command::new(uv.with_file_name("python")).args(["-m", "pip", "config", "list"]))?;
-    if let Some(index) = setting(&pip, "index-url") {
-        install.env("UV_DEFAULT_INDEX", index);
-    }
-    if let Some(authorities) = setting(&pip, "cert") {
-        install.env("SSL_CERT_FILE", authorities);
-    }
-    Ok(install)
+    let sources = [("UV_DEFAULT_INDEX", "index-url"), ("SSL_CERT_FILE", "cert")];
+    let found = sources
+        .into_iter()
+        .filter_map(|(variable, name)| Some((variable, setting(&pip, name)?.to_owned())));
+    Ok(found.collect())
 }
 
 /// The value of a setting of pip's, as `pip config list` says it; the environment's, which comes first, before a file's.

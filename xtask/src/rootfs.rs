@@ -1,6 +1,6 @@
-//! The servers that the testbed and the tests run: RabbitMQ and PostgreSQL from Debian's packages.
+//! The servers that the testbed and the tests run: from Debian's packages, Superset from those of Python's index too.
 //!
-//! A root file system is made once (`testbed/rootfs`) and kept in the cache until its recipe changes. Small files of our
+//! A root file system is made once (`testbed/rootfs`, `testbed/superset/rootfs`) and kept in the cache until its recipe changes. Small files of our
 //! own (`testbed/postgres`, `testbed/rabbitmq`) lie over it, so that it behaves as the official image does.
 
 use std::fs::{self, File};
@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::packages;
 use crate::progress::Progress;
 use crate::workspace::{Workspace, hash_files};
+use crate::{packages, python};
 
 /// A server, as its official image describes it.
 #[derive(Debug)]
@@ -20,12 +20,18 @@ pub struct Server {
     pub name: &'static str,
     /// The first part of the image's tag.
     pub version: &'static str,
+    /// The script that makes its root file system, and the files that it reads.
+    pub recipe: &'static [&'static str],
     /// Our files over the packages': source in `testbed/`, destination, mode.
     pub overlay: &'static [(&'static str, &'static str, u32)],
     /// The image's environment.
     pub environment: &'static [(&'static str, &'static str)],
+    /// The program that the image's command is given to.
+    pub entrypoint: Option<&'static str>,
     /// The image's default command.
     pub command: &'static str,
+    /// The image's user, where it does not begin as root.
+    pub user: Option<&'static str>,
     /// The signal that asks the server to end.
     pub stop_signal: &'static str,
 }
@@ -34,6 +40,7 @@ pub struct Server {
 pub const POSTGRES: Server = Server {
     name: "postgres",
     version: "17",
+    recipe: &["testbed/rootfs"],
     overlay: &[(
         "postgres/docker-entrypoint.sh",
         "usr/local/bin/docker-entrypoint.sh",
@@ -47,7 +54,9 @@ pub const POSTGRES: Server = Server {
         ("LANG", "C.UTF-8"),
         ("PGDATA", "/var/lib/postgresql/data"),
     ],
+    entrypoint: Some("docker-entrypoint.sh"),
     command: "postgres",
+    user: None,
     stop_signal: "SIGINT",
 };
 
@@ -55,6 +64,7 @@ pub const POSTGRES: Server = Server {
 pub const RABBITMQ: Server = Server {
     name: "rabbitmq",
     version: "4",
+    recipe: &["testbed/rootfs"],
     overlay: &[
         (
             "rabbitmq/docker-entrypoint.sh",
@@ -79,26 +89,56 @@ pub const RABBITMQ: Server = Server {
         ("RABBITMQ_DATA_DIR", "/var/lib/rabbitmq"),
         ("RABBITMQ_LOGS", "-"),
     ],
+    entrypoint: Some("docker-entrypoint.sh"),
     command: "rabbitmq-server",
+    user: None,
     stop_signal: "SIGTERM",
 };
 
-/// The user and group of both servers.
+/// Apache Superset. The chart says what is started in it.
+pub const SUPERSET: Server = Server {
+    name: "superset",
+    version: "6.1.0",
+    recipe: &[
+        "testbed/superset/rootfs",
+        "testbed/superset/install",
+        python::SUPERSET,
+    ],
+    overlay: &[],
+    environment: &[
+        (
+            "PATH",
+            "/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        ("LANG", "C.UTF-8"),
+        ("HOME", "/app/superset_home"),
+        ("SUPERSET_HOME", "/app/superset_home"),
+    ],
+    entrypoint: None,
+    command: "superset",
+    user: Some("1000:1000"),
+    stop_signal: "SIGTERM",
+};
+
+/// The user and group of PostgreSQL and RabbitMQ.
 pub const SERVER_USER: &str = "999:999";
 
 impl Server {
     /// Where the root file system's archive lies; its name changes with its recipe.
     fn archive(&self, workspace: &Workspace) -> Result<PathBuf> {
-        let recipe = hash_files(&[workspace.path("testbed/rootfs")])?;
+        let recipe = hash_files(&self.recipe(workspace))?;
         Ok(workspace.cache.join(format!("rootfs-{}-{recipe}.tar", self.name)))
     }
 
     /// A hash of everything that decides how the server behaves.
     pub fn hash(&self, workspace: &Workspace) -> Result<String> {
-        hash_files(&[
-            workspace.path("testbed/rootfs"),
-            workspace.path("testbed").join(self.name),
-        ])
+        let mut files = self.recipe(workspace);
+        files.push(workspace.path("testbed").join(self.name));
+        hash_files(&files)
+    }
+
+    fn recipe(&self, workspace: &Workspace) -> Vec<PathBuf> {
+        self.recipe.iter().map(|file| workspace.path(file)).collect()
     }
 
     /// Makes the root file system's archive unless the cache has it.
@@ -108,8 +148,12 @@ impl Server {
             return Ok(archive);
         }
         packages::ensure(workspace, progress, &[packages::ROOT_FILE_SYSTEMS])?;
+        let installer = match self.recipe.contains(&python::SUPERSET) {
+            true => Some(python::installer(workspace, progress)?),
+            false => None,
+        };
         let title = format!(
-            "Making the root file system of {} from Debian packages (about a minute)",
+            "Making the root file system of {} from packages (a minute or two)",
             self.name
         );
         progress.step(&title, &format!("rootfs-{}", self.name), |log| {
@@ -117,11 +161,11 @@ impl Server {
             if !archive.exists() {
                 self.remove_from_cache(workspace, "rootfs-")?;
                 let unfinished = archive.with_extension("tar.unfinished");
-                log.run(
-                    Command::new(workspace.path("testbed/rootfs"))
-                        .arg(self.name)
-                        .arg(&unfinished),
-                )?;
+                let mut make = Command::new(workspace.path(self.recipe[0]));
+                if let Some(uv) = &installer {
+                    make.env("STOCKFEED_UV", uv).envs(python::sources(log, uv)?);
+                }
+                log.run(make.arg(self.name).arg(&unfinished))?;
                 fs::rename(&unfinished, &archive)?;
             }
             drop(lock);

@@ -44,6 +44,22 @@ const CHART_VARIANTS: &[(&str, &[&str])] = &[
         &["--set", "watchNamespaces={markets,research}"],
     ),
     (
+        "Superset",
+        &[
+            "--set",
+            "superset.enabled=true,superset.replicas=2,superset.cache.redis.url=redis://redis:6379/1,superset.ingress.enabled=true",
+            "--set-json",
+            r#"superset.users=[{"username": "ann", "roles": ["StockFeed viewer"], "existingSecret": "ann"}]"#,
+        ],
+    ),
+    (
+        "a Superset of one's own",
+        &[
+            "--set",
+            "superset.url=https://superset.example.com,superset.existingSecret=superset",
+        ],
+    ),
+    (
         "no volumes",
         &[
             "--set",
@@ -171,7 +187,7 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
     suite.step("dashboard's page", || web::check(workspace, progress));
     // That it is what the types say, a unit test of the operator checks: to generate it here as well would compile the
     // operator once more, with its own choice of features.
-    suite.step("copies of the CRD are equal", || {
+    suite.step("the chart's copies are equal", || {
         generated::copies(workspace).map(|()| String::new())
     });
     if workspace.find_program("cargo-deny").is_some() {

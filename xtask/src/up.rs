@@ -32,7 +32,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, cluster: Cluster) -> Resu
     Ok(access)
 }
 
-/// Brings up the cluster with the operator, the broker, the database and the simulator in it.
+/// Brings up the cluster with the operator, the broker, the database, Superset and the simulator in it.
 pub fn install(workspace: &Workspace, progress: &Progress, cluster: Cluster) -> Result<Access> {
     let (access, images) = build(workspace, progress, cluster)?;
     cluster.up(workspace, progress, &access)?;
@@ -99,6 +99,11 @@ fn deploy(
     })?;
     progress.step("Installing the chart and waiting for its pods", "helm", |log| {
         let settings = image_settings(images);
+        // Our image of Superset has all that it needs; the official one lacks a driver.
+        let whole: &[&str] = match images.iter().any(|image| image.name == "superset") {
+            true => &["--set-json", "superset.pipPackages=[]"],
+            false => &[],
+        };
         let content = hash_text(&format!("{} {settings}", hash_files(&[workspace.path(CHART)])?));
         let description = format!("content {content}");
         remove_unfinished_release(access, log)?;
@@ -121,12 +126,9 @@ fn deploy(
                     .args([
                         "--set-string", // a tag of digits only would become a number
                         &settings,
-                        "--description",
-                        &description,
-                        "--wait",
-                        "--timeout",
-                        "10m",
-                    ]),
+                    ])
+                    .args(whole)
+                    .args(["--description", &description, "--wait", "--timeout", "10m"]),
             )?;
         }
         wait_for_workloads(access, log, NAMESPACE)?;
@@ -140,6 +142,7 @@ fn image_settings(images: &[Image]) -> String {
         let path = match image.name {
             "rabbitmq" => "rabbitmq.image",
             "postgres" => "postgresql.image",
+            "superset" => "superset.image",
             "fmp-simulator" => "images.simulator",
             "operator" => "images.operator",
             "producer" => "images.producer",
@@ -329,6 +332,8 @@ StockFeed is up in {title} ({elapsed}). To reach it:
   kubectl stockfeed explain tech -n markets   # why one is not Ready, and what to do
   kubectl stockfeed psql tech -n markets -- -c 'SELECT * FROM stock_data ORDER BY timestamp DESC LIMIT 10'
   kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-dashboard 8081   # http://localhost:8081
+  kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-superset 8080    # http://localhost:8080, user admin; the password:
+  kubectl get secret -n {NAMESPACE} {RELEASE}-superset -o jsonpath='{{.data.adminPassword}}' | base64 -d
   kubectl port-forward -n markets svc/tech-producer 8000                # http://localhost:8000/health
   kubectl port-forward -n {NAMESPACE} svc/{RELEASE}-rabbitmq 15672    # http://localhost:15672, Secret {RELEASE}-rabbitmq
 

@@ -1,7 +1,7 @@
 {{/*
 Names, labels and what every pod of the chart has in common. Templates are called with a dict:
   root       the chart's top-level scope
-  component  operator | dashboard | rabbitmq | postgresql | simulator
+  component  operator | dashboard | superset | rabbitmq | postgresql | simulator
 */}}
 
 {{- define "stockfeed.name" -}}
@@ -146,4 +146,63 @@ client-side dry run: there each rendering has another password. Called with root
 {{- else -}}
 {{ .root.Values.database.existingSecret }}
 {{- end -}}
+{{- end }}
+
+{{/* The address of the Superset that feeds get their dashboards in; empty when there is none. */}}
+{{- define "stockfeed.supersetUrl" -}}
+{{- if .Values.superset.enabled -}}
+http://{{ include "stockfeed.name" (dict "root" . "component" "superset") }}.{{ .Release.Namespace }}.svc:8080
+{{- else -}}
+{{ .Values.superset.url }}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the operator's account there. */}}
+{{- define "stockfeed.supersetSecret" -}}
+{{- if .Values.superset.enabled -}}
+{{ include "stockfeed.name" (dict "root" . "component" "superset") }}
+{{- else -}}
+{{ .Values.superset.existingSecret | required "superset.url needs superset.existingSecret: a Secret with operatorUsername and operatorPassword" }}
+{{- end -}}
+{{- end }}
+
+{{/* Whether Superset's caches are in a Redis; empty when not. */}}
+{{- define "stockfeed.supersetRedis" -}}
+{{ with .Values.superset.cache.redis }}{{ or .existingSecret .url }}{{ end }}
+{{- end }}
+
+{{/* Superset's start program, settings and accounts: the data of its ConfigMap. */}}
+{{- define "stockfeed.supersetConfiguration" -}}
+start.py: {{ .Files.Get "files/superset/start.py" | quote }}
+superset_config.py: {{ .Files.Get "files/superset/superset_config.py" | quote }}
+{{- $users := list }}
+{{- range .Values.superset.users }}
+{{- $users = append $users (merge (dict "passwordFile" (printf "/run/secrets/superset-users/%s" .username)) (omit . "existingSecret" "passwordKey")) }}
+{{- end }}
+accounts.yaml: {{ dict "access" .Values.superset.access "users" $users | toYaml | quote }}
+databaseName: superset
+{{- with .Values.superset.cache.redis.url }}
+redis: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The pods that resolve names, from networkPolicies.nameServers: a NetworkPolicyPeer; empty when any may. */}}
+{{- define "stockfeed.nameServersPeer" -}}
+{{- if ne .Values.networkPolicies.nameServers "Any" -}}
+{{- $parts := splitn "/" 2 .Values.networkPolicies.nameServers -}}
+namespaceSelector:
+  matchLabels: {kubernetes.io/metadata.name: {{ $parts._0 }}}
+podSelector:
+  matchLabels:
+    {{- range splitList "," $parts._1 }}
+    {{- $pair := splitn "=" 2 . }}
+    {{ $pair._0 }}: {{ $pair._1 | quote }}
+    {{- end }}
+{{- end -}}
+{{- end }}
+
+{{/* Superset's pod: a NetworkPolicyPeer. */}}
+{{- define "stockfeed.supersetPod" -}}
+podSelector:
+  matchLabels: {{- include "stockfeed.selectorLabels" (dict "root" .root "component" "superset") | nindent 4 }}
 {{- end }}
