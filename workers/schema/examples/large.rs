@@ -5,7 +5,7 @@
 //! cargo run -p schema --example large -- postgres://postgres@localhost/large 100000000
 //! ```
 //!
-//! 50 symbols over the 91 days before now, evenly, with candles of `1m`, `1h` and `1d`. 100 million ticks take about
+//! 50 symbols over the 91 days before now, evenly, with candles of `1m`, `5m`, `1h` and `1d`. 100 million ticks take about
 //! 13 GB, and most of an hour on one busy core. A second run on the same database only measures; after an interrupted
 //! one begin with a new database. Afterwards: `dropdb large`, and as roles belong to the server,
 //! `DROP ROLE large_ticks_writer, large_ticks_reader`.
@@ -29,12 +29,12 @@ const BOUNDS: &str = "
 
 /// Ticks number `$1` to `$2`, from `$3` on, `$4` apart (microseconds). Prices of cents wander, totals begin at 0.
 const TICKS: &str = r#"
-    INSERT INTO stock_data (symbol, price, volume, "timestamp", processed_at)
-    SELECT 'SYM' || lpad((number % 50)::text, 2, '0'),
-           round((100 + number % 50 + 5 * sin(number / 300000.0) + random())::numeric, 2),
-           (number - $1) * 3, moment, moment + interval '200 milliseconds'
+    INSERT INTO stock_data (symbol, price, volume, market_cap, previous_close, "timestamp", processed_at)
+    SELECT 'SYM' || lpad((number % 50)::text, 2, '0'), price, (number - $1) * 3, price * 1000000 * (1 + number % 50),
+           100 + number % 50, moment, moment + interval '200 milliseconds'
     FROM generate_series($1, $2) AS number,
-         LATERAL (SELECT timestamptz 'epoch' + ($3 + (number - $1) * $4) * interval '1 microsecond' AS moment)"#;
+         LATERAL (SELECT round((100 + number % 50 + 5 * sin(number / 300000.0) + random())::numeric, 2) AS price,
+                         timestamptz 'epoch' + ($3 + (number - $1) * $4) * interval '1 microsecond' AS moment)"#;
 
 /// Candles of a minute from the ticks between `$1` and `$2` (microseconds), by the processor's rules. The keys have its
 /// length, and stand for event time only.
@@ -51,20 +51,36 @@ const MINUTES: &str = r#"
             AND "timestamp" < timestamptz 'epoch' + $2 * interval '1 microsecond') AS tick
     GROUP BY symbol, start"#;
 
-/// Wider candles from those of a minute between `$1` and `$2`: `$3` the width, `$4` its unit for `date_trunc`.
+/// Wider candles from those of a minute between `$1` and `$2`: `$3` the width, `$4` its length.
 const WIDER: &str = "
     INSERT INTO candle_state (symbol, width, window_start, window_end, session_day, open, high, low, close, first_key,
                               last_key, volume_total, volume_key, tick_count, price_sum, price_square_sum, is_final)
-    SELECT symbol, $3, start, date_add(start, ('1 ' || $4)::interval, 'America/New_York'), min(session_day),
+    SELECT symbol, $3, start, date_add(start, $4::interval, 'America/New_York'), min(session_day),
            (array_agg(open ORDER BY window_start))[1], max(high), min(low),
            (array_agg(close ORDER BY window_start DESC))[1], (array_agg(first_key ORDER BY window_start))[1],
            (array_agg(last_key ORDER BY window_start DESC))[1], max(volume_total),
            (array_agg(volume_key ORDER BY window_start DESC))[1], sum(tick_count), sum(price_sum), sum(price_square_sum), true
-    FROM (SELECT *, date_trunc($4, window_start, 'America/New_York') AS start
+    FROM (SELECT *, CASE WHEN $3 = '1d' THEN date_trunc('day', window_start, 'America/New_York')
+                         ELSE date_bin($4::interval, window_start, 'epoch') END AS start
           FROM candle_state
           WHERE width = '1m' AND window_start >= timestamptz 'epoch' + $1 * interval '1 microsecond'
             AND window_start < timestamptz 'epoch' + $2 * interval '1 microsecond') AS minute
     GROUP BY symbol, start";
+
+/// What went wrong meanwhile: more than anybody should see.
+const TROUBLE: &str = r#"
+    INSERT INTO late_ticks (symbol, width, window_start, price, "timestamp", watermark)
+    SELECT 'SYM' || lpad((number % 50)::text, 2, '0'), '1m', now(), 100, now() - number * interval '80 seconds', now()
+    FROM generate_series(1, 100000) AS number;
+    INSERT INTO quarantine (generation, partition, reason, detail, raw, received_at)
+    SELECT 1, 0, (ARRAY['undecodable', 'unknown_symbol', 'invalid_price'])[1 + number % 3], 'made up', repeat('x', 200)::bytea,
+           now() - number * interval '80 seconds'
+    FROM generate_series(1, 100000) AS number;
+    INSERT INTO gaps (generation, partition, publisher, first_sequence, last_sequence, detected_at)
+    SELECT 1, 0, gen_random_uuid(), 1, 2, now() - number * interval '3 hours' FROM generate_series(1, 700) AS number;
+    INSERT INTO api_calls SELECT (now() AT TIME ZONE 'America/New_York')::date - day, 200 FROM generate_series(0, 89) AS day;
+    INSERT INTO partitions (generation, partition, ticks, last_event_time, watermark)
+    SELECT 1, partition, 2500000, now(), now() FROM generate_series(0, 3) AS partition"#;
 
 /// What people ask. `EXPLAIN` shows the statements inside of a function only where it is part of the query's own plan.
 const QUERIES: [&str; 8] = [
@@ -157,19 +173,24 @@ async fn fill(connection: &mut PgConnection, rows: i64) -> anyhow::Result<()> {
             .bind(end)
             .execute(&mut *connection)
             .await?;
-        for (width, unit) in [("1h", "hour"), ("1d", "day")] {
+        for (width, length) in [("5m", "5 minutes"), ("1h", "1 hour"), ("1d", "1 day")] {
             sqlx::query(WIDER)
                 .bind(start)
                 .bind(end)
                 .bind(width)
-                .bind(unit)
+                .bind(length)
                 .execute(&mut *connection)
                 .await?;
         }
         eprintln!("{written} ticks after {} s", began.elapsed().as_secs());
     }
+    execute(connection, TROUBLE).await?;
     // What autovacuum does in time; without it index-only scans read the table as well.
-    execute(connection, "VACUUM (ANALYZE) stock_data, candle_state").await?;
+    execute(
+        connection,
+        "VACUUM (ANALYZE) stock_data, candle_state, late_ticks, quarantine, gaps, api_calls, partitions",
+    )
+    .await?;
     let size = sqlx::query(
         "SELECT pg_size_pretty(pg_database_size(current_database())), (SELECT count(*) FROM candle_state)",
     )

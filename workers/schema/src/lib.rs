@@ -27,7 +27,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
 });
 
 /// The version that [`migrate`] brings a schema to.
-pub const VERSION: i32 = 7;
+pub const VERSION: i32 = 8;
 
 /// Why something could not be done in the database.
 #[derive(Debug, Snafu)]
