@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Imports the dashboard of a feed `costs/costs` over that schema, asks Superset for the SQL of each chart at the default range and at
-//! the longest there is, and runs each as the reader with the settings that Superset's connection has: twice, because the first
-//! time also reads the catalogue. Afterwards the dashboard may be deleted in Superset.
+//! the longest there is, and runs each as the reader with the settings that Superset's connection has. The fastest of three is
+//! shown: the first one also reads the catalogue, and the machine may be busy. Afterwards the dashboard may be deleted in Superset.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -20,7 +20,7 @@ use superset::{Connection, Feed};
 use support::Superset;
 
 /// The dashboard's default, and all there is.
-const RANGES: [&str; 2] = ["Last day", "No filter"];
+const RANGES: [&str; 2] = ["DATEADD(DATETIME(\"now\"), -1, day) : now", "No filter"];
 
 /// What is too large to be read whole.
 const LARGE: [&str; 4] = ["stock_data", "candle_state", "late_ticks", "quarantine"];
@@ -93,14 +93,14 @@ async fn main() -> Result<()> {
 
 async fn explain(reader: &mut PgConnection, sql: &str) -> Result<Cost> {
     let sql = sql.trim_end().trim_end_matches(';');
-    let mut cost = Cost::default();
-    for _ in 0..2 {
+    let mut fastest: Option<Cost> = None;
+    for _ in 0..3 {
         let plan = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(plan))
             .fetch_one(&mut *reader)
             .await?;
         let plan = &plan[0];
-        cost = Cost {
+        let mut cost = Cost {
             milliseconds: plan["Planning Time"].as_f64().unwrap_or_default()
                 + plan["Execution Time"].as_f64().unwrap_or_default(),
             pages: plan["Plan"]["Shared Hit Blocks"].as_u64().unwrap_or_default()
@@ -109,8 +109,14 @@ async fn explain(reader: &mut PgConnection, sql: &str) -> Result<Cost> {
             ..Cost::default()
         };
         walk(&plan["Plan"], &mut cost);
+        if fastest
+            .as_ref()
+            .is_none_or(|fastest| cost.milliseconds < fastest.milliseconds)
+        {
+            fastest = Some(cost);
+        }
     }
-    Ok(cost)
+    fastest.context("nothing was run")
 }
 
 /// The indexes of a plan, without the numbers of weeks in their names, and the large tables that it reads whole.

@@ -71,7 +71,7 @@ fn list(params: &Value, key: &str) -> Vec<Value> {
 }
 
 /// What every query has.
-fn base(params: &Value, columns: Vec<Value>, metrics: Option<Vec<Value>>) -> Value {
+fn base(params: &Value, columns: &[Value], metrics: Option<&[Value]>) -> Value {
     let filters: Vec<Value> = list(params, "adhoc_filters")
         .iter()
         .map(|filter| {
@@ -104,14 +104,14 @@ fn base(params: &Value, columns: Vec<Value>, metrics: Option<Vec<Value>>) -> Val
 }
 
 fn big_number(params: &Value) -> Value {
-    base(params, vec![], Some(vec![params["metric"].clone()]))
+    base(params, &[], Some(&[params["metric"].clone()]))
 }
 
 fn histogram(params: &Value) -> Value {
     let groups = list(params, "groupby");
     let mut columns = vec![params["column"].clone()];
     columns.extend(groups.iter().cloned());
-    let mut query = base(params, columns, Some(vec![]));
+    let mut query = base(params, &columns, Some(&[]));
     query["post_processing"] = json!([{
         "operation": "histogram",
         "options": {
@@ -128,8 +128,8 @@ fn histogram(params: &Value) -> Value {
 fn treemap(params: &Value) -> Value {
     let mut query = base(
         params,
-        list(params, "groupby"),
-        Some(vec![params["metric"].clone()]),
+        &list(params, "groupby"),
+        Some(&[params["metric"].clone()]),
     );
     query["orderby"] = json!([[params["metric"], false]]);
     query
@@ -137,7 +137,7 @@ fn treemap(params: &Value) -> Value {
 
 fn table(params: &Value) -> Value {
     if params["query_mode"] == "raw" {
-        let mut query = base(params, list(params, "all_columns"), None);
+        let mut query = base(params, &list(params, "all_columns"), None);
         let order: Vec<Value> = list(params, "order_by_cols")
             .iter()
             .filter_map(|column| serde_json::from_str(column.as_str()?).ok())
@@ -145,7 +145,7 @@ fn table(params: &Value) -> Value {
         query["orderby"] = json!(order);
         return query;
     }
-    let mut query = base(params, list(params, "groupby"), Some(list(params, "metrics")));
+    let mut query = base(params, &list(params, "groupby"), Some(&list(params, "metrics")));
     query["orderby"] = json!([[params["timeseries_limit_metric"], params["order_desc"] == false]]);
     query
 }
@@ -167,14 +167,14 @@ fn series(params: &Value) -> Value {
     }
     let mut columns = vec![base_axis];
     columns.extend(groups.iter().cloned());
-    let mut query = base(params, columns, Some(metrics.clone()));
+    let mut query = base(params, &columns, Some(&metrics));
     if let Some(grain) = grain {
         query["extras"]["time_grain_sqla"] = grain.clone();
     }
     query["series_columns"] = json!(groups);
     let order = params
         .get("timeseries_limit_metric")
-        .or(metrics.first())
+        .or_else(|| metrics.first())
         .cloned()
         .unwrap_or_default();
     if let Some(limit) = params.get("limit") {

@@ -105,7 +105,7 @@ async fn the_reader_finds_every_column_and_can_compute_every_metric() -> Result<
     assert!(
         check(
             &mut reader,
-            &superset::overview(&[feed.clone()], &feed.connection)
+            &superset::overview(std::slice::from_ref(&feed), &feed.connection)
         )
         .await?
             > 5

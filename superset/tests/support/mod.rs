@@ -159,6 +159,46 @@ impl Superset {
             .collect()
     }
 
+    /// What a chart answers with one symbol chosen on its dashboard.
+    pub async fn rows_of(&self, context: &Value, symbol: &str) -> Result<Vec<Vec<Value>>> {
+        let mut context = context.clone();
+        context["force"] = json!(true);
+        for query in context["queries"].as_array_mut().into_iter().flatten() {
+            if let Some(filters) = query["filters"].as_array_mut() {
+                filters.push(json!({"col": "symbol", "op": "IN", "val": [symbol]}));
+            }
+        }
+        rows(&self.send(Method::POST, "/api/v1/chart/data", &context).await?)
+    }
+
+    /// Takes a dashboard away, with all that is its own.
+    pub async fn remove(&self, bundle: &Bundle) -> Result<()> {
+        let dashboard = self.get(&format!("/api/v1/dashboard/{}", bundle.slug())).await?;
+        let charts = self.charts(bundle).await?;
+        let datasets = self
+            .get(&format!("/api/v1/dashboard/{}/datasets", bundle.slug()))
+            .await?;
+        let datasets: Vec<&Value> = datasets["result"].as_array().into_iter().flatten().collect();
+        let mut paths = vec![format!("dashboard/{}", dashboard["result"]["id"])];
+        paths.extend(charts.iter().map(|(id, ..)| format!("chart/{id}")));
+        paths.extend(
+            datasets
+                .iter()
+                .map(|dataset| format!("dataset/{}", dataset["id"])),
+        );
+        paths.extend(
+            datasets
+                .first()
+                .map(|dataset| format!("database/{}", dataset["database"]["id"])),
+        );
+        for path in paths {
+            Self::answer(self.request(Method::DELETE, &format!("/api/v1/{path}")))
+                .await
+                .context(path)?;
+        }
+        Ok(())
+    }
+
     /// The SQL of each of a chart's queries, for a range of time.
     pub async fn sql(&self, context: &Value, range: &str) -> Result<Vec<String>> {
         let mut context = with_range(context, range);
@@ -183,4 +223,15 @@ pub fn with_range(context: &Value, range: &str) -> Value {
         }
     }
     context
+}
+
+fn rows(answer: &Value) -> Result<Vec<Vec<Value>>> {
+    let results = answer["result"].as_array().context("result")?;
+    results
+        .iter()
+        .map(|result| {
+            ensure!(result["error"].is_null(), "{}", result["error"]);
+            Ok(result["data"].as_array().context("data")?.clone())
+        })
+        .collect()
 }
