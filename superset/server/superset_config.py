@@ -78,6 +78,10 @@ _cache = (
 CACHE_CONFIG = {**_cache, "CACHE_DEFAULT_TIMEOUT": 300, "CACHE_KEY_PREFIX": "superset_"}
 DATA_CACHE_CONFIG = {**_cache, "CACHE_DEFAULT_TIMEOUT": _seconds, "CACHE_KEY_PREFIX": "superset_data_"}
 
+# "Last week" ends now. As it comes it ends at midnight, and a live dashboard would not show today.
+DEFAULT_RELATIVE_START_TIME = "now"
+DEFAULT_RELATIVE_END_TIME = "now"
+
 # No page asks the host that counts Superset's installations.
 TALISMAN_CONFIG = copy.deepcopy(UPSTREAM_TALISMAN_CONFIG)
 _policy = TALISMAN_CONFIG["content_security_policy"]

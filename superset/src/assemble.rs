@@ -91,7 +91,7 @@ pub(crate) fn assemble(set: &Set) -> Bundle {
     database["uuid"] = json!(known.uuid("database"));
     files.insert("databases/feed.yaml".to_owned(), database);
     for (name, file) in &known.datasets {
-        files.insert(format!("{DATASETS}{name}.yaml"), dataset(&known, name, file));
+        files.insert(format!("{DATASETS}{name}.yaml"), dataset(&known, set, name, file));
     }
     for (name, file) in &known.charts {
         files.insert(format!("{CHARTS}{name}.yaml"), chart(&known, name, file));
@@ -114,7 +114,7 @@ fn with_defaults(defaults: Value, file: &Value) -> Value {
     Value::Object(whole)
 }
 
-fn dataset(known: &Known<'_>, name: &str, file: &Value) -> Value {
+fn dataset(known: &Known<'_>, set: &Set, name: &str, file: &Value) -> Value {
     let mut dataset = with_defaults(
         json!({
             "table_name": name,
@@ -123,8 +123,8 @@ fn dataset(known: &Known<'_>, name: &str, file: &Value) -> Value {
             "sql": null,
             "default_endpoint": null,
             "offset": 0,
-            // The database's.
-            "cache_timeout": null,
+            // Superset exports the database's where there is none.
+            "cache_timeout": set.files.get("database.yaml").map(|database| &database["cache_timeout"]),
             "params": null,
             "template_params": null,
             "filter_select_enabled": true,

@@ -51,6 +51,9 @@ pub enum UnreadableExport {
 /// What one of a list is known by. Whatever else is in the list is Superset's or somebody's own.
 const NAMED_BY: [&str; 2] = ["column_name", "metric_name"];
 
+/// What Superset takes and does not export.
+const UNSAID: [&str; 2] = ["is_managed_externally", "external_url"];
+
 impl Bundle {
     /// Compares with what `GET /api/v1/dashboard/export/` answers for the dashboard. Each key that we set has to be there with our
     /// value; what Superset adds, and columns and metrics that somebody added, is left out of account.
@@ -113,9 +116,18 @@ fn describe(path: &str, file: &Value) -> String {
     format!("{kind} {name:?}")
 }
 
-/// With what means the same written the same: Superset numbers charts and datasets itself, and keeps some JSON as text.
+/// With what means the same written the same: Superset numbers charts and datasets itself, keeps some JSON as text, and calls a key by one name
+/// when it takes it and by another when it gives it.
 fn normal(file: &Value) -> Value {
     let mut file = file.clone();
+    if let Some(file) = file.as_object_mut() {
+        for key in UNSAID {
+            file.remove(key);
+        }
+        if let Some(value) = file.remove("allow_file_upload") {
+            file.insert("allow_csv_upload".to_owned(), value);
+        }
+    }
     if let Some(context) = file["query_context"]
         .as_str()
         .and_then(|text| serde_json::from_str::<Value>(text).ok())

@@ -36,7 +36,6 @@ pub(crate) fn dashboard(known: &Known<'_>, file: &Value) -> Value {
             "cross_filters_enabled": true,
             "chart_configuration": {},
             "global_chart_configuration": {"scope": {"rootPath": [ROOT], "excluded": []}, "chartsInScope": []},
-            "default_filters": "{}",
             "filter_bar_orientation": "VERTICAL",
             "native_filter_configuration": items(file, "filters").map(|item| filter(known, item)).collect::<Vec<_>>(),
         },

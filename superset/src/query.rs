@@ -111,7 +111,8 @@ fn histogram(params: &Value) -> Value {
     let groups = list(params, "groupby");
     let mut columns = vec![params["column"].clone()];
     columns.extend(groups.iter().cloned());
-    let mut query = base(params, &columns, Some(&[]));
+    // Without metrics, not with none: the latter would count equal values once.
+    let mut query = base(params, &columns, None);
     query["post_processing"] = json!([{
         "operation": "histogram",
         "options": {

@@ -379,7 +379,7 @@ fn the_overview_asks_each_feed_and_none_when_there_is_none() {
     assert!(none.ends_with("WHERE false") && !none.contains("UNION"), "{none}");
 }
 
-/// What Superset would export after it imported the bundle, as far as numbers go.
+/// What Superset would export after it imported the bundle.
 fn exported(bundle: &Bundle) -> Bundle {
     let mut export = bundle.clone();
     for file in export.files.values_mut() {
@@ -402,6 +402,12 @@ fn exported(bundle: &Bundle) -> Bundle {
             file["query_context"] = json!(context.replace("\"id\":0", "\"id\":12"));
         }
         file["added_by_superset"] = json!(true);
+        // Superset does not say the one, and calls the other by another name.
+        let file = file.as_object_mut().unwrap();
+        file.remove("is_managed_externally");
+        if let Some(value) = file.remove("allow_csv_upload") {
+            file.insert("allow_file_upload".to_owned(), value);
+        }
     }
     export
 }
@@ -426,6 +432,7 @@ fn what_was_imported_does_not_differ() {
 #[case::sql("datasets/feed/calls_history.yaml", "/sql", json!("SELECT 1"), "dataset \"calls_history\"", "sql")]
 #[case::address("databases/feed.yaml", "/sqlalchemy_uri", json!("postgresql://elsewhere"), "database \"markets/tech\"", "sqlalchemy_uri")]
 #[case::removed_from_row("dashboards/feed.yaml", "/position/ROW-0-0/children", json!([]), "dashboard \"Market: markets/tech\"", "position.ROW-0-0.children")]
+#[case::upload("databases/feed.yaml", "/allow_file_upload", json!(true), "database \"markets/tech\"", "allow_csv_upload")]
 #[case::width("dashboards/feed.yaml", "/position/CHART-volume/meta/width", json!(5), "dashboard \"Market: markets/tech\"", "position.CHART-volume.meta.width")]
 #[case::filter("dashboards/feed.yaml", "/metadata/native_filter_configuration/1/scope/excluded", json!([]), "dashboard \"Market: markets/tech\"", "metadata.native_filter_configuration.1.scope.excluded")]
 #[case::unpublished("dashboards/feed.yaml", "/published", json!(false), "dashboard \"Market: markets/tech\"", "published")]
