@@ -81,6 +81,7 @@ async fn main() -> Result<()> {
                 if !cost.whole.is_empty() {
                     by = format!("{by} and all of {}", cost.whole.join(", "));
                 }
+                let range = if range == RANGES[0] { "a day" } else { "all" };
                 println!(
                     "| {name} | {range} | {} | {} | {:.0} | {by} |",
                     cost.rows, cost.pages, cost.milliseconds
