@@ -136,6 +136,11 @@ fn normal(file: &Value) -> Value {
         file["query_context"]["datasource"]["id"] = Value::Null;
         file["query_context"]["form_data"]["datasource"] = Value::Null;
     }
+    // Superset's page writes these when somebody who may opens the dashboard.
+    if let Some(metadata) = file["metadata"].as_object_mut() {
+        metadata.remove("shared_label_colors");
+        metadata.remove("color_scheme_domain");
+    }
     let Some(position) = file["position"].as_object_mut() else {
         return file;
     };

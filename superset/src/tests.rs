@@ -398,6 +398,9 @@ fn exported(bundle: &Bundle) -> Bundle {
                 }
             }
         }
+        if file["metadata"].is_object() {
+            file["metadata"]["shared_label_colors"] = json!(["AAPL"]);
+        }
         if let Some(context) = file["query_context"].as_str() {
             file["query_context"] = json!(context.replace("\"id\":0", "\"id\":12"));
         }
