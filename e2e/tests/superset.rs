@@ -39,7 +39,8 @@ const ROLE: &str = "StockFeed public";
 const SEEN: &str = "public-prices";
 const UNSEEN: &str = "own-prices";
 /// What may have no rows although all is well.
-const MAY_BE_EMPTY: &str = "Refused and missing,Late, quarantined, missing,Quarantined,Late,Missing,Trouble,Quality";
+const MAY_BE_EMPTY: &str =
+    "Refused and missing,Late, quarantined, missing,Quarantined,Late,Missing,Trouble,Quality";
 const VIEWER: (&str, &str) = ("e2e-viewer", "viewer's password for this test");
 
 #[tokio::test]
@@ -67,7 +68,13 @@ async fn every_feed_has_a_dashboard_that_is_true_kept_and_shown_to_whom_it_may_b
         let texts = cluster.secret(SYSTEM, &format!("{RELEASE}-superset")).await?;
         let password = value(&texts, "adminPassword")?;
         let all = [slug(&seen), slug(&unseen), "stockfeed-overview".to_owned()];
-        run_browser(&admin.url(), value(&texts, "adminUsername")?, password, &all.join(",")).await?;
+        run_browser(
+            &admin.url(),
+            value(&texts, "adminUsername")?,
+            password,
+            &all.join(","),
+        )
+        .await?;
         a_viewer_sees_what_the_role_may_see(cluster, &admin, &seen, &unseen).await?;
 
         changes_are_healed_or_reported(cluster, &admin, &seen).await?;
@@ -75,7 +82,10 @@ async fn every_feed_has_a_dashboard_that_is_true_kept_and_shown_to_whom_it_may_b
         seen.delete().await?;
         seen.await_gone(READY).await?;
         await_dashboard(&admin, &seen, false, HEALED).await?;
-        ensure!(admin.dashboard(&slug(&unseen)).await?.is_some(), "the other feed's is gone as well");
+        ensure!(
+            admin.dashboard(&slug(&unseen)).await?.is_some(),
+            "the other feed's is gone as well"
+        );
 
         a_restart_and_a_lost_database_change_nothing(cluster, &unseen).await
     })
@@ -94,11 +104,19 @@ fn slug(feed: &Feed) -> String {
 
 async fn await_dashboard(user: &Superset, feed: &Feed, there: bool, within: Duration) -> Result<()> {
     let what = if there { "is there" } else { "is gone" };
-    wait::until(&format!("the dashboard of {} {what}", feed.name), within, async || {
-        let found = user.dashboard(&slug(feed)).await?.is_some();
-        ensure!(found == there, "it is {}", if found { "there" } else { "not there" });
-        Ok(())
-    })
+    wait::until(
+        &format!("the dashboard of {} {what}", feed.name),
+        within,
+        async || {
+            let found = user.dashboard(&slug(feed)).await?.is_some();
+            ensure!(
+                found == there,
+                "it is {}",
+                if found { "there" } else { "not there" }
+            );
+            Ok(())
+        },
+    )
     .await
 }
 
@@ -115,7 +133,10 @@ async fn charts_are_the_tables(admin: &Superset, feed: &Feed, reader: &mut Sessi
         );
         answers.insert(name, rows);
     }
-    let sizes: Vec<_> = answers.iter().map(|(name, rows)| format!("{name} {}", rows.len())).collect();
+    let sizes: Vec<_> = answers
+        .iter()
+        .map(|(name, rows)| format!("{name} {}", rows.len()))
+        .collect();
     say(format!("rows of charts: {}", sizes.join(", ")));
 
     let ticks = number(&answers, "Ticks")?;
@@ -141,14 +162,22 @@ async fn charts_are_the_tables(admin: &Superset, feed: &Feed, reader: &mut Sessi
             Ok((symbol.to_owned(), price))
         })
         .collect::<Result<_>>()?;
-    ensure!(shown == stored, "Quotes shows {shown:?}, the table has {stored:?}");
-    say(format!("{ticks} ticks and {} quotes are those of the tables", shown.len()));
+    ensure!(
+        shown == stored,
+        "Quotes shows {shown:?}, the table has {stored:?}"
+    );
+    say(format!(
+        "{ticks} ticks and {} quotes are those of the tables",
+        shown.len()
+    ));
     Ok(())
 }
 
 /// The one number of a chart.
 fn number(answers: &BTreeMap<String, Vec<Value>>, name: &str) -> Result<i64> {
-    let rows = answers.get(name).with_context(|| format!("there is no chart {name}"))?;
+    let rows = answers
+        .get(name)
+        .with_context(|| format!("there is no chart {name}"))?;
     let row = rows.first().and_then(Value::as_object).context("no row")?;
     let number = row.values().find_map(Value::as_f64).context("no number")?;
     #[expect(clippy::cast_possible_truncation, reason = "a count")]
@@ -196,14 +225,31 @@ async fn look_as_viewer(cluster: &Cluster, admin: &Superset, seen: &Feed, unseen
         unseen.name
     );
     let listed = viewer.get("dashboard/?q=(page_size:100)").await?;
-    ensure!(listed["count"] == 1, "the viewer sees {} dashboards", listed["count"]);
-    let (chart, _) = admin.charts(&slug(seen)).await?.into_iter().next().context("no charts")?;
+    ensure!(
+        listed["count"] == 1,
+        "the viewer sees {} dashboards",
+        listed["count"]
+    );
+    let (chart, _) = admin
+        .charts(&slug(seen))
+        .await?
+        .into_iter()
+        .next()
+        .context("no charts")?;
     let number = admin.dashboard(&slug(seen)).await?.context("no dashboard")?["id"].clone();
     let query = json!({"database_id": 1, "sql": "SELECT 1", "runAsync": false});
     let refused = [
         (Method::POST, "sqllab/execute/".to_owned(), Some(query)),
-        (Method::PUT, format!("dashboard/{number}"), Some(json!({"dashboard_title": "mine"}))),
-        (Method::PUT, format!("chart/{chart}"), Some(json!({"slice_name": "mine"}))),
+        (
+            Method::PUT,
+            format!("dashboard/{number}"),
+            Some(json!({"dashboard_title": "mine"})),
+        ),
+        (
+            Method::PUT,
+            format!("chart/{chart}"),
+            Some(json!({"slice_name": "mine"})),
+        ),
         (Method::DELETE, format!("chart/{chart}"), None),
         (Method::GET, "database/".to_owned(), None),
         (Method::GET, "security/users/".to_owned(), None),
@@ -232,14 +278,25 @@ async fn remove_viewer(admin: &Superset) -> Result<()> {
 
 /// A chart that somebody changed is put back, or, where the feed says so, left and told of.
 async fn changes_are_healed_or_reported(cluster: &Cluster, admin: &Superset, feed: &Feed) -> Result<()> {
-    let (id, name) = admin.charts(&slug(feed)).await?.into_iter().next().context("no charts")?;
+    let (id, name) = admin
+        .charts(&slug(feed))
+        .await?
+        .into_iter()
+        .next()
+        .context("no charts")?;
     let path = format!("chart/{id}");
     let change = json!({"slice_name": "changed by hand"});
     let title = async || -> Result<String> {
         let chart = admin.get(&path).await?;
-        Ok(chart["result"]["slice_name"].as_str().unwrap_or_default().to_owned())
+        Ok(chart["result"]["slice_name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     };
-    ensure!(admin.put(&path, &change).await?.is_success(), "the chart cannot be changed");
+    ensure!(
+        admin.put(&path, &change).await?.is_success(),
+        "the chart cannot be changed"
+    );
     wait::until("the chart is put back", HEALED, async || {
         let title = title().await?;
         ensure!(title == name, "it is called {title}");
@@ -259,7 +316,10 @@ async fn changes_are_healed_or_reported(cluster: &Cluster, admin: &Superset, fee
     spec["dashboards"] = json!({"driftPolicy": "Report"});
     feed.apply(&spec).await?;
     feed.await_condition("DashboardsReady", "True", HEALED).await?;
-    ensure!(admin.put(&path, &change).await?.is_success(), "the chart cannot be changed");
+    ensure!(
+        admin.put(&path, &change).await?.is_success(),
+        "the chart cannot be changed"
+    );
     let told = feed.await_condition("DashboardsReady", "False", HEALED).await?;
     ensure!(
         told.reason == "Drifted" && told.message.contains(&name),
@@ -268,7 +328,10 @@ async fn changes_are_healed_or_reported(cluster: &Cluster, admin: &Superset, fee
         told.message
     );
     say(format!("reported: {}", told.message));
-    ensure!(title().await? == "changed by hand", "it was put back all the same");
+    ensure!(
+        title().await? == "changed by hand",
+        "it was put back all the same"
+    );
     feed.await_ready(READY).await
 }
 
@@ -280,17 +343,25 @@ async fn a_restart_and_a_lost_database_change_nothing(cluster: &Cluster, feed: &
     pods.delete(&before.name_any(), &DeleteParams::default()).await?;
     wait::until("another pod runs", BACK, async || {
         let list = pods.list(&ListParams::default().labels(&selector)).await?;
-        ensure!(list.items.iter().all(|pod| pod.name_any() != before.name_any()), "it is still there");
+        ensure!(
+            list.items.iter().all(|pod| pod.name_any() != before.name_any()),
+            "it is still there"
+        );
         Ok(())
     })
     .await?;
     let deployment = format!("{RELEASE}-superset");
     await_available(cluster, SYSTEM, &deployment, BACK).await?;
     let admin = Superset::admin(cluster).await?;
-    let first = admin.dashboard(&slug(feed)).await?.context("the dashboard is gone after a restart")?;
+    let first = admin
+        .dashboard(&slug(feed))
+        .await?
+        .context("the dashboard is gone after a restart")?;
 
     let mut superuser = database::admin(cluster).await?;
-    sqlx::raw_sql("DROP DATABASE superset WITH (FORCE)").execute(&mut *superuser).await?;
+    sqlx::raw_sql("DROP DATABASE superset WITH (FORCE)")
+        .execute(&mut *superuser)
+        .await?;
     say("Superset's database is dropped");
     let again = wait::until("the dashboard is there again", BACK, async || {
         let admin = Superset::admin(cluster).await?;
@@ -342,6 +413,9 @@ async fn run_browser(url: &str, username: &str, password: &str, dashboards: &str
         "the browser found faults: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    say(format!("dashboards {dashboards} are drawn for {username}; pictures are in {}", artefacts.display()));
+    say(format!(
+        "dashboards {dashboards} are drawn for {username}; pictures are in {}",
+        artefacts.display()
+    ));
     Ok(())
 }
