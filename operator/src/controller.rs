@@ -25,7 +25,7 @@ use tracing::warn;
 use crate::{
     api::StockFeed,
     context::Context,
-    dashboards::Dashboards,
+    dashboards::{self, Dashboards},
     labels::MANAGED_SELECTOR,
     probe::wait_for_definition,
     reconcile::{Error, reconcile},
@@ -51,7 +51,9 @@ pub async fn run(ctx: Arc<Context>, scope: Scope, token: CancellationToken) {
                 .map(|namespace| watch(&ctx, &scope, Some(namespace), &token))
                 .collect(),
         };
-        futures::future::join_all(controllers).await;
+        // After the watches were begun: what is there no more can only be told from what was listed.
+        let dashboards = dashboards::run::run(&ctx, &scope, &token);
+        future::join(future::join_all(controllers), dashboards).await;
         closing.abort();
         ctx.readiness.set_running(false);
     }

@@ -14,6 +14,8 @@ use std::{
 };
 
 use contract::names::FeedName;
+use jiff::Timestamp;
+use options::Superset;
 use secrecy::{ExposeSecret as _, SecretString};
 use superset::Connection;
 use tokio::sync::{Notify, broadcast};
@@ -21,7 +23,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::{
     api::{
         DriftPolicy, StockFeed,
-        status::{ConditionType, reason},
+        status::{ConditionType, DashboardsStatus, reason},
     },
     build::{Applied, Resources},
     connection::DatabaseConnection,
@@ -30,7 +32,15 @@ use crate::{
 };
 
 pub mod access;
+mod client;
+mod inventory;
+mod look;
 pub mod options;
+mod removal;
+mod rights;
+pub mod round;
+pub mod run;
+mod subject;
 
 /// How many changes may wait for a feed's controller. Who lags further behind looks at all of its feeds soon anyway.
 const CHANGES: usize = 4_096;
@@ -38,6 +48,7 @@ const CHANGES: usize = 4_096;
 /// What feeds want of Superset, and what came of it. Reconciliations and the loop share it.
 #[derive(Debug)]
 pub struct Dashboards {
+    settings: Superset,
     feeds: Mutex<BTreeMap<FeedName, Entry>>,
     wake: Notify,
     changes: broadcast::Sender<FeedName>,
@@ -46,7 +57,18 @@ pub struct Dashboards {
 #[derive(Debug)]
 struct Entry {
     wanted: Arc<Wanted>,
-    verdict: Option<Verdict>,
+    /// The revision that was there before this operator began.
+    before: Option<String>,
+    said: Option<Said>,
+}
+
+/// What is to be said of a feed's dashboards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Whether they are as they should be.
+    pub verdict: Verdict,
+    /// Where they are; `None`: they are not.
+    pub status: Option<DashboardsStatus>,
 }
 
 /// The dashboards that a feed wants.
@@ -56,6 +78,8 @@ pub struct Wanted {
     pub feed: superset::Feed,
     /// Of the role that Superset reads as.
     pub password: SecretString,
+    /// When the password was made, as far as is known.
+    pub made: Timestamp,
     /// What becomes of changes.
     pub policy: DriftPolicy,
     /// Whether they lie in the installation's database, so that the dashboard of all feeds can read them.
@@ -64,62 +88,79 @@ pub struct Wanted {
 
 impl PartialEq for Wanted {
     fn eq(&self, other: &Self) -> bool {
-        let all = |wanted: &Self| (wanted.feed.clone(), wanted.policy, wanted.in_default_database);
-        all(self) == all(other) && self.password.expose_secret() == other.password.expose_secret()
+        let rest = |wanted: &Self| (wanted.made, wanted.policy, wanted.in_default_database);
+        self.feed == other.feed
+            && rest(self) == rest(other)
+            && self.password.expose_secret() == other.password.expose_secret()
     }
 }
 
-impl Default for Dashboards {
-    fn default() -> Self {
+impl Dashboards {
+    /// Nothing is wanted yet.
+    #[must_use]
+    pub fn new(settings: Superset) -> Self {
         Self {
+            settings,
             feeds: Mutex::default(),
             wake: Notify::new(),
             changes: broadcast::channel(CHANGES).0,
         }
     }
-}
 
-impl Dashboards {
     /// A reconciliation tells what a feed wants, and gets what is to be said of its dashboards.
-    pub fn want(&self, feed: &StockFeed, validated: &ValidatedFeed, applied: &Resources<Applied>) -> Verdict {
+    pub fn want(&self, feed: &StockFeed, validated: &ValidatedFeed, applied: &Resources<Applied>) -> Said {
         let name = &validated.name;
         if !feed.spec.dashboards.enabled {
             self.forget(name);
-            return Verdict::no(reason::NOT_ENABLED, "spec.dashboards.enabled is false");
+            return Said::nothing(Verdict::no(
+                reason::NOT_ENABLED,
+                "spec.dashboards.enabled is false",
+            ));
         }
         let database = match &validated.database {
             Ok(database) if applied.database.verdict.is_true() => Ok(database),
             Ok(_) => Err("the feed's schema is not as it should be"),
             Err(_) => Err("the feed has no database"),
         };
-        let mut feeds = self.lock();
-        match (database, feeds.get_mut(name)) {
-            (Ok(database), known) => {
-                let wanted = wanted(feed, validated, database);
-                match known {
-                    Some(entry) if *entry.wanted == wanted => {}
-                    Some(entry) => {
-                        entry.wanted = Arc::new(wanted);
-                        self.wake.notify_one();
-                    }
-                    None => {
-                        let entry = Entry {
-                            wanted: Arc::new(wanted),
-                            verdict: None,
-                        };
-                        feeds.insert(name.clone(), entry);
-                        self.wake.notify_one();
-                    }
-                }
+        match database {
+            Ok(database) => {
+                let status = feed.status.as_ref();
+                let before = status.and_then(|status| Some(status.dashboards.as_ref()?.revision.clone()));
+                self.request(name, wanted(feed, validated, database), before);
             }
-            // The tables are made first. Those of a feed that had dashboards before keep them.
-            (Err(why), None) => return known(feed).unwrap_or_else(|| Verdict::no(reason::WAITING, why)),
-            (Err(_), Some(_)) => {}
+            // The tables are made first. A feed that had dashboards before keeps them.
+            Err(why) if !self.lock().contains_key(name) => {
+                return known(feed).unwrap_or_else(|| Said::nothing(Verdict::no(reason::WAITING, why)));
+            }
+            Err(_) => {}
         }
-        let verdict = feeds.get(name).and_then(|entry| entry.verdict.clone());
-        verdict
+        self.said(name)
             .or_else(|| known(feed))
-            .unwrap_or_else(|| Verdict::unknown(reason::PENDING, "not looked at yet"))
+            .unwrap_or_else(|| Said::nothing(Verdict::unknown(reason::PENDING, "not looked at yet")))
+    }
+
+    /// A feed wants these dashboards. `before`: the revision that it had before this operator began.
+    pub fn request(&self, name: &FeedName, wanted: Wanted, before: Option<String>) {
+        let mut feeds = self.lock();
+        match feeds.get_mut(name) {
+            Some(entry) if *entry.wanted == wanted => return,
+            Some(entry) => entry.wanted = Arc::new(wanted),
+            None => {
+                let entry = Entry {
+                    wanted: Arc::new(wanted),
+                    before,
+                    said: None,
+                };
+                feeds.insert(name.clone(), entry);
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// What is to be said of a feed's dashboards; `None`: they were not looked at yet.
+    #[must_use]
+    pub fn said(&self, name: &FeedName) -> Option<Said> {
+        self.lock().get(name).and_then(|entry| entry.said.clone())
     }
 
     /// A feed has no dashboards any more.
@@ -133,6 +174,55 @@ impl Dashboards {
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<FeedName> {
         self.changes.subscribe()
+    }
+
+    /// What feeds want, each with the revision that it had before this operator began.
+    fn wanted(&self) -> Vec<(FeedName, Arc<Wanted>, Option<String>)> {
+        let feeds = self.lock();
+        feeds
+            .iter()
+            .map(|(name, entry)| (name.clone(), Arc::clone(&entry.wanted), entry.before.clone()))
+            .collect()
+    }
+
+    /// What is to be said of a feed's dashboards from now on.
+    fn tell(&self, name: &FeedName, said: Said) {
+        let mut feeds = self.lock();
+        let Some(entry) = feeds
+            .get_mut(name)
+            .filter(|entry| entry.said.as_ref() != Some(&said))
+        else {
+            return;
+        };
+        entry.said = Some(said);
+        // While no controller runs nobody listens.
+        let _: Result<usize, _> = self.changes.send(name.clone());
+    }
+
+    /// What is to be said of all of them: Superset itself cannot be used.
+    fn tell_all(&self, verdict: &Verdict) {
+        let names: Vec<FeedName> = self.lock().keys().cloned().collect();
+        for name in names {
+            let status = {
+                let feeds = self.lock();
+                let said = feeds.get(&name).and_then(|entry| entry.said.as_ref());
+                said.and_then(|said| said.status.clone())
+            };
+            let verdict = verdict.clone();
+            self.tell(&name, Said { verdict, status });
+        }
+    }
+
+    /// Whether something else is said of a feed than what was seen of it: that Superset cannot be used.
+    fn is_in_trouble(&self, name: &FeedName, seen: &Verdict) -> bool {
+        let feeds = self.lock();
+        let said = feeds.get(name).and_then(|entry| entry.said.as_ref());
+        said.is_none_or(|said| said.verdict.reason != seen.reason)
+    }
+
+    /// Returns when somebody wants something else.
+    async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<FeedName, Entry>> {
@@ -164,6 +254,7 @@ fn wanted(feed: &StockFeed, validated: &ValidatedFeed, database: &DatabaseConnec
             },
         },
         password: validated.reader_secret.credential.password.clone(),
+        made: validated.reader_secret.credential.made,
         policy: feed.spec.dashboards.drift_policy,
         in_default_database: feed
             .spec
@@ -173,18 +264,31 @@ fn wanted(feed: &StockFeed, validated: &ValidatedFeed, database: &DatabaseConnec
     }
 }
 
+impl Said {
+    const fn nothing(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            status: None,
+        }
+    }
+}
+
 /// What was said before this operator began: it holds until it is looked at.
-fn known(feed: &StockFeed) -> Option<Verdict> {
-    let condition = find(feed.status.as_ref()?, ConditionType::DashboardsReady)?;
+fn known(feed: &StockFeed) -> Option<Said> {
+    let status = feed.status.as_ref()?;
+    let condition = find(status, ConditionType::DashboardsReady)?;
     let of_before = [reason::WAITING, reason::NOT_ENABLED].contains(&condition.reason.as_str());
     let truth = match condition.status.as_str() {
         "True" => Truth::True,
         "False" => Truth::False,
         _ => Truth::Unknown,
     };
-    (!of_before).then(|| Verdict {
-        truth,
-        reason: condition.reason.clone().into(),
-        message: condition.message.clone(),
+    (!of_before).then(|| Said {
+        verdict: Verdict {
+            truth,
+            reason: condition.reason.clone().into(),
+            message: condition.message.clone(),
+        },
+        status: status.dashboards.clone(),
     })
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod drift;
+pub mod installation;
 mod sessions;
 
 pub use sessions::Databases;

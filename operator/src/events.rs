@@ -61,6 +61,10 @@ pub enum Reason {
     ScaledIn,
     /// A consumer did not work though messages waited: its pod is replaced.
     ConsumerRestarted,
+    /// Something of the dashboards in Superset was not as made, and is again.
+    DashboardsHealed,
+    /// Something of the dashboards in Superset is not as made, and is left so.
+    DashboardsDrifted,
 }
 
 impl Reason {
@@ -80,14 +84,16 @@ impl Reason {
             | Self::Drained
             | Self::Resumed
             | Self::ScaledOut
-            | Self::ScaledIn => EventType::Normal,
+            | Self::ScaledIn
+            | Self::DashboardsHealed => EventType::Normal,
             Self::MessagesKept
             | Self::RolledBack
             | Self::Orphaned
             | Self::InvalidSpec
             | Self::GapDetected
             | Self::QuotaInsufficient
-            | Self::ConsumerRestarted => EventType::Warning,
+            | Self::ConsumerRestarted
+            | Self::DashboardsDrifted => EventType::Warning,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     build::{Applied, Resources},
     clock,
     context::Context,
+    dashboards::Said,
     events::Reason,
     flow::Flow,
     generations::Generations,
@@ -41,7 +42,7 @@ pub struct Lifecycle {
     /// Whether a look soon may tell that data flows on new images. Later than the deadline it is only waited for something else.
     pub in_time: bool,
     /// Whether the feed's dashboards are as they should be; `None` where there is no Superset.
-    pub dashboards: Option<Verdict>,
+    pub dashboards: Option<Said>,
 }
 
 impl Lifecycle {

@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
         scalings: Scalings::default(),
         flows: Flows::default(),
         releases: Releases::default(),
-        dashboards: superset.as_ref().map(|_| Dashboards::default()),
+        dashboards: superset.map(Dashboards::new),
     });
 
     let listener = TcpListener::bind(listen)

@@ -14,7 +14,14 @@ use prometheus_client::{
 };
 use strum::IntoEnumIterator as _;
 
-use crate::{api::StockFeed, children::Children};
+use crate::{
+    api::{
+        StockFeed,
+        status::{ConditionType, reason},
+    },
+    children::Children,
+    status::find,
+};
 
 pub mod requests;
 pub mod state;
@@ -83,6 +90,10 @@ pub enum Heal {
     Owner,
     /// A Kubernetes object.
     Object,
+    /// A feed's dashboards in Superset.
+    Dashboards,
+    /// Who sees what in Superset.
+    DashboardAccess,
 }
 
 /// A kind of Kubernetes object that feeds have.
@@ -118,6 +129,22 @@ struct ChangeLabels {
     change: ProcessorChange,
 }
 
+/// How a feed's dashboards in Superset are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum DashboardState {
+    /// As they should be.
+    Ready,
+    /// Not as they should be.
+    NotReady,
+    /// Not looked at yet.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DashboardLabels {
+    state: DashboardState,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: State,
@@ -151,6 +178,7 @@ pub struct Metrics {
     leader: Gauge,
     running: Gauge,
     feeds: Family<StateLabels, Gauge>,
+    dashboards: Family<DashboardLabels, Gauge>,
     ages: Family<StateLabels, Gauge>,
     objects: Family<ObjectLabels, Gauge>,
 }
@@ -201,6 +229,12 @@ impl Metrics {
         );
         let feeds = Family::default();
         registry.register("feeds", "Feeds, by their state", feeds.clone());
+        let dashboards = Family::default();
+        registry.register(
+            "dashboards",
+            "Feeds by how their dashboards in Superset are; without those that are to have none",
+            dashboards.clone(),
+        );
         let ages = Family::default();
         registry.register_with_unit(
             "feed_state_age",
@@ -226,6 +260,7 @@ impl Metrics {
             leader,
             running,
             feeds,
+            dashboards,
             ages,
             objects,
         }
@@ -261,7 +296,16 @@ impl Metrics {
     ) {
         let mut states: BTreeMap<State, (i64, Duration)> =
             State::iter().map(|state| (state, Default::default())).collect();
+        let mut dashboards = [
+            (DashboardState::Ready, 0),
+            (DashboardState::NotReady, 0),
+            (DashboardState::Unknown, 0),
+        ];
         for guard in feeds {
+            if let Some(state) = dashboards_of(guard) {
+                let counted = dashboards.iter_mut().filter(|(counted, _)| *counted == state);
+                counted.for_each(|(_, count)| *count += 1);
+            }
             let (state, since) = match &guard.0 {
                 Ok(feed) => state_of(feed),
                 Err(_) => (State::Unreadable, None),
@@ -270,6 +314,11 @@ impl Metrics {
             let (count, oldest) = states.entry(state).or_default();
             *count += 1;
             *oldest = (*oldest).max(age.unwrap_or_default());
+        }
+        for (state, count) in dashboards {
+            self.dashboards
+                .get_or_create(&DashboardLabels { state })
+                .set(count);
         }
         for (state, (count, oldest)) in states {
             let labels = StateLabels { state };
@@ -308,6 +357,17 @@ impl Metrics {
     }
 }
 
+fn dashboards_of(guard: &DeserializeGuard<StockFeed>) -> Option<DashboardState> {
+    let status = guard.0.as_ref().ok()?.status.as_ref()?;
+    let condition = find(status, ConditionType::DashboardsReady)?;
+    match condition.status.as_str() {
+        _ if condition.reason == reason::NOT_ENABLED => None,
+        "True" => Some(DashboardState::Ready),
+        "False" => Some(DashboardState::NotReady),
+        _ => Some(DashboardState::Unknown),
+    }
+}
+
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -335,8 +395,11 @@ mod tests {
             "apiVersion": "stockfeed.dev/v1alpha1", "kind": "StockFeed",
             "metadata": {"name": name, "namespace": "markets", "creationTimestamp": since},
             "spec": {"symbols": ["AAPL"], "source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}}},
-            "status": {"conditions": [{"type": "Ready", "status": status, "reason": "Any", "message": "",
-                                       "lastTransitionTime": since}]},
+            "status": {"conditions": [
+                {"type": "Ready", "status": status, "reason": "Any", "message": "", "lastTransitionTime": since},
+                {"type": "DashboardsReady", "status": "False", "reason": if name == "a" { "Drifted" } else { "NotEnabled" }, "message": "",
+                 "lastTransitionTime": since},
+            ]},
         }))
         .unwrap()
     }
@@ -382,6 +445,8 @@ mod tests {
             "reconciliations_running 2",
             "feeds{state=\"Progressing\"} 2",
             "feeds{state=\"Ready\"} 1",
+            "dashboards{state=\"Ready\"} 0",
+            "dashboards{state=\"NotReady\"} 1",
             "feeds{state=\"Unreadable\"} 1",
             "feeds{state=\"Stalled\"} 0",
             "feed_state_age_seconds{state=\"Progressing\"} 300",

@@ -200,6 +200,10 @@ async fn pause(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Err
         ctx.events.publish(feed, Reason::Paused, &note).await;
     }
     update_status(ctx, feed, &next).await.context(UpdateStatusSnafu)?;
+    if let (Some(dashboards), Ok(name)) = (&ctx.dashboards, crate::validate::feed_name(feed)) {
+        // Left as they are as well.
+        dashboards.forget(&name);
+    }
     ctx.flows.forget(&uid(feed));
     ctx.scalings.forget(&uid(feed));
     ctx.releases.forget(&uid(feed));

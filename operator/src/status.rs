@@ -198,7 +198,9 @@ pub fn status_of(
             ConditionType::QuotaSufficient => quota.clone(),
             ConditionType::DataComplete => complete.clone(),
             ConditionType::Suspended => suspended.clone(),
-            ConditionType::DashboardsReady => return lifecycle.dashboards.clone(),
+            ConditionType::DashboardsReady => {
+                return lifecycle.dashboards.as_ref().map(|said| said.verdict.clone());
+            }
         };
         Some(verdict)
     };
@@ -246,6 +248,7 @@ pub fn status_of(
             .version
             .or_else(|| previous.and_then(|previous| previous.schema_version)),
         release: Some(lifecycle.release.release.clone()),
+        dashboards: lifecycle.dashboards.as_ref().and_then(|said| said.status.clone()),
         deletion_plan: Vec::new(),
     }
 }

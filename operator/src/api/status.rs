@@ -6,8 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr};
 
+mod dashboards;
 mod scaling;
 
+pub use dashboards::DashboardsStatus;
 pub use scaling::Scaling;
 
 /// What is true of a feed.
@@ -85,6 +87,10 @@ pub struct StockFeedStatus {
     /// Which images the workers have, and whether data flows on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseStatus>,
+
+    /// Where the feed's dashboards are in Superset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboards: Option<DashboardsStatus>,
 
     /// While the feed is being deleted: what goes, what stays, and why. What is gone is not listed any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

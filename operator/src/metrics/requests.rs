@@ -26,6 +26,8 @@ pub enum Server {
     Producer,
     /// The API of a processor.
     Processor,
+    /// Apache Superset.
+    Superset,
 }
 
 /// What is asked for.

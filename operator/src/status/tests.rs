@@ -8,7 +8,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::status::{ReleaseStatus, WorkerRelease},
-    broker, database,
+    broker,
+    dashboards::Said,
+    database,
     generations::Found,
     release::Decision,
     rollout::Rollout,
@@ -155,7 +157,10 @@ fn lifecycle() -> Lifecycle {
         suspended: Verdict::no(reason::NOT_SUSPENDED, ""),
         release: release(ReleaseState::Good, false),
         in_time: true,
-        dashboards: Some(Verdict::yes(reason::IMPORTED, "")),
+        dashboards: Some(Said {
+            verdict: Verdict::yes(reason::IMPORTED, ""),
+            status: None,
+        }),
         flow: Flow::default(),
     }
 }

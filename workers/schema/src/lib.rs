@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 
 mod compatibility;
 pub mod drift;
+pub mod installation;
 mod progress;
 pub mod roles;
 mod weeks;

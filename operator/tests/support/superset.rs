@@ -1,0 +1,690 @@
+//! Feeds with dashboards in a real Superset: the operator's side of them, and what people do there.
+
+#![allow(
+    dead_code,
+    reason = "every test binary compiles this, and none uses all of it"
+)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use axum::http::{Method, Request, Response, StatusCode};
+use contract::names::FeedName;
+use kube::{
+    Client,
+    client::Body,
+    core::DeserializeGuard,
+    runtime::{reflector::store::Writer, watcher::Event},
+};
+use operator::{
+    api::{DriftPolicy, StockFeed},
+    backoff::Backoff,
+    broker::Brokers,
+    children::Children,
+    connection::DatabaseConnection,
+    context::{Context, Defaults, Images, Memory},
+    dashboards::{
+        Dashboards, Wanted,
+        access::Access,
+        options::Superset,
+        round::{Round, Trouble},
+        run,
+    },
+    database::{self, DatabasePlan, Databases},
+    drain::Drains,
+    events::Events,
+    flow::Flows,
+    http_client,
+    leader::Leadership,
+    metrics::Metrics,
+    readiness::Readiness,
+    release::evidence::Releases,
+    scaling::Scalings,
+    scope::Scope,
+    secrets::Secrets,
+    status::Truth,
+};
+use reqwest::header;
+use serde_json::{Value, json};
+use test_servers::TestSuperset;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tower::service_fn;
+
+use crate::bench::{Bench, READER, WRITER};
+
+const NAMESPACE_OF_OPERATOR: &str = "system";
+
+/// One at a time: rules of rows and the dashboard of all feeds are there once in a Superset.
+pub async fn lock() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    // Another test may have installed it.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    ALONE.lock().await
+}
+
+/// What there is beside the operator. It outlives one that begins anew.
+struct World {
+    superset: TestSuperset,
+    bench: Bench,
+    namespace: String,
+    feeds: Mutex<BTreeMap<String, Feed>>,
+    events: Mutex<Vec<Value>>,
+}
+
+#[derive(Clone)]
+struct Feed {
+    wanted: Wanted,
+    /// As the status has it.
+    revision: Option<String>,
+    enabled: bool,
+    deleted: bool,
+}
+
+/// An operator, as far as it has to do with Superset.
+pub struct Stand {
+    world: Arc<World>,
+    ctx: Arc<Context>,
+    writer: Mutex<Writer<DeserializeGuard<StockFeed>>>,
+    round: tokio::sync::Mutex<Round>,
+    pub admin: User,
+    url: String,
+    access: Vec<Access>,
+    /// Whether feeds lie in the installation's database.
+    default_database: bool,
+}
+
+impl Stand {
+    pub async fn new(access: &[Value]) -> Result<Self> {
+        let superset = TestSuperset::ready().await?;
+        let bench = Bench::new().await?;
+        let namespace = format!("n{}", bench.feed.name());
+        let world = World {
+            superset,
+            bench,
+            namespace,
+            feeds: Mutex::default(),
+            events: Mutex::default(),
+        };
+        let url = world.superset.url.clone();
+        Self::of(Arc::new(world), &url, read_access(access)?, false).await
+    }
+
+    async fn of(world: Arc<World>, url: &str, access: Vec<Access>, default_database: bool) -> Result<Self> {
+        let admin = User::log_in(&world.superset, "admin").await?;
+        let settings = Superset {
+            url: url.parse()?,
+            secret: format!("{NAMESPACE_OF_OPERATOR}/superset").parse()?,
+            access: access.clone(),
+            // Everything is compared in each round.
+            check_period: Duration::ZERO,
+            database_secret: None,
+        };
+        let ctx = Arc::new(context(&world, settings, default_database)?);
+        let (_, mut writer) = ctx.children.feeds.join();
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let scope = scope(&world);
+        let stand = Self {
+            round: Round::new(Arc::clone(&ctx), scope, CancellationToken::new()).into(),
+            world,
+            ctx,
+            writer: writer.into(),
+            admin,
+            url: url.to_owned(),
+            access,
+            default_database,
+        };
+        let feeds = stand.feeds().clone();
+        for name in feeds.keys() {
+            stand.apply(&FeedName::new(&stand.world.namespace, name)?);
+        }
+        Ok(stand)
+    }
+
+    /// Another operator, which knows what the feeds' statuses say.
+    pub async fn begin_anew(&self, access: &[Value]) -> Result<Self> {
+        self.keep_statuses();
+        let access = match access {
+            [] => self.access.clone(),
+            access => read_access(access)?,
+        };
+        Self::of(Arc::clone(&self.world), &self.url, access, self.default_database).await
+    }
+
+    /// Another operator, which is told that Superset is somewhere else.
+    pub async fn with_superset_at(&self, url: &str) -> Result<Self> {
+        Self::of(
+            Arc::clone(&self.world),
+            url,
+            self.access.clone(),
+            self.default_database,
+        )
+        .await
+    }
+
+    /// With feeds that lie in the installation's database.
+    pub async fn with_default_database(self) -> Result<Self> {
+        Self::of(self.world, &self.url, self.access, true).await
+    }
+
+    pub fn dashboards(&self) -> &Dashboards {
+        self.ctx.dashboards.as_ref().unwrap()
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, BTreeMap<String, Feed>> {
+        self.world.feeds.lock().unwrap()
+    }
+
+    /// A feed with its schema.
+    pub async fn feed(&self, name: &str) -> Result<FeedName> {
+        let feed = FeedName::new(&self.world.namespace, name)?;
+        let admin = DatabaseConnection::read("s/database", &self.world.bench.secret)?;
+        let plan = DatabasePlan {
+            admin: admin.clone(),
+            feed: feed.clone(),
+            writer_password: WRITER.into(),
+            reader_password: READER.into(),
+            retention: None,
+        };
+        let outcome = database::reconcile(&self.ctx.databases, Ok(plan), false).await;
+        ensure!(outcome.verdict.is_true(), "{:?}", outcome.verdict);
+        let wanted = Wanted {
+            feed: superset::Feed {
+                namespace: feed.namespace().to_owned(),
+                name: name.to_owned(),
+                schema: feed.schema(),
+                calls_per_day: Some(250),
+                connection: superset::Connection {
+                    host: admin.host,
+                    port: admin.port,
+                    database: admin.dbname,
+                    user: feed.reader_role(),
+                    ssl_mode: None,
+                    certificate_authority: None,
+                },
+            },
+            password: READER.into(),
+            made: jiff::Timestamp::UNIX_EPOCH,
+            policy: DriftPolicy::Heal,
+            in_default_database: self.default_database,
+        };
+        let entry = Feed {
+            wanted,
+            revision: None,
+            enabled: true,
+            deleted: false,
+        };
+        self.feeds().insert(name.to_owned(), entry);
+        self.apply(&feed);
+        Ok(feed)
+    }
+
+    /// As the feed's reconciliation does.
+    fn apply(&self, feed: &FeedName) {
+        let Some(entry) = self.feeds().get(feed.name()).cloned() else {
+            return;
+        };
+        let event = match entry.deleted {
+            true => Event::Delete(object(feed, &entry)),
+            false => Event::Apply(object(feed, &entry)),
+        };
+        self.writer.lock().unwrap().apply_watcher_event(&event);
+        match entry.deleted || !entry.enabled {
+            true => self.dashboards().forget(feed),
+            false => self.dashboards().request(feed, entry.wanted, entry.revision),
+        }
+    }
+
+    fn change(&self, feed: &FeedName, change: impl FnOnce(&mut Feed)) {
+        change(self.feeds().get_mut(feed.name()).unwrap());
+        self.apply(feed);
+    }
+
+    pub fn policy(&self, feed: &FeedName, policy: DriftPolicy) {
+        self.change(feed, |feed| feed.wanted.policy = policy);
+    }
+
+    pub fn delete(&self, feed: &FeedName) {
+        self.change(feed, |feed| feed.deleted = true);
+    }
+
+    pub fn disable(&self, feed: &FeedName) {
+        self.change(feed, |feed| feed.enabled = false);
+    }
+
+    fn keep_statuses(&self) {
+        for (name, entry) in self.feeds().iter_mut() {
+            let feed = FeedName::new(&self.world.namespace, name).unwrap();
+            let said = self.dashboards().said(&feed);
+            entry.revision = said.and_then(|said| Some(said.status?.revision));
+        }
+    }
+
+    /// Another password for the reader, of which the feed's Secret says when it was made, or does not.
+    pub async fn rotate(&self, feed: &FeedName, password: &str, is_said: bool) -> Result<()> {
+        let statement = format!("ALTER ROLE {} PASSWORD '{password}'", feed.reader_role());
+        self.world.bench.execute(statement).await?;
+        let change = |feed: &mut Feed| {
+            feed.wanted.password = password.into();
+            if is_said {
+                feed.wanted.made = jiff::Timestamp::from_second(1).unwrap();
+            }
+        };
+        match is_said {
+            true => self.change(feed, change),
+            // While no operator runs.
+            false => change(self.feeds().get_mut(feed.name()).unwrap()),
+        }
+        Ok(())
+    }
+
+    /// Gives the reader a password that nobody knows.
+    pub async fn lock_out(&self, feed: &FeedName) -> Result<()> {
+        let statement = format!("ALTER ROLE {} PASSWORD 'nobody-knows-it'", feed.reader_role());
+        self.world.bench.execute(statement).await
+    }
+
+    pub async fn tick(&self, feed: &FeedName, symbols: &[&str]) -> Result<()> {
+        for symbol in symbols {
+            let statement = format!(
+                "INSERT INTO {}.stock_data (symbol, price, \"timestamp\") VALUES ('{symbol}', 1, now())",
+                feed.schema()
+            );
+            self.world.bench.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// As the loop does: again at once while there is more to do.
+    pub async fn round(&self) -> Result<(), Trouble> {
+        let mut round = self.round.lock().await;
+        while round.go(self.dashboards()).await? {}
+        Ok(())
+    }
+
+    /// The loop itself.
+    pub async fn run_for(&self, time: Duration) {
+        let token = CancellationToken::new();
+        let scope = scope(&self.world);
+        let running = run::run(&self.ctx, &scope, &token);
+        let stop = async {
+            tokio::time::sleep(time).await;
+            token.cancel();
+        };
+        tokio::join!(running, stop);
+    }
+
+    pub fn expect(&self, feed: &FeedName, truth: Truth, reason: &str) -> Result<()> {
+        let said = self.dashboards().said(feed).context("nothing was said")?;
+        let verdict = &said.verdict;
+        ensure!(verdict.truth == truth && verdict.reason == reason, "{verdict:?}");
+        Ok(())
+    }
+
+    /// How many requests to Superset of this operator changed something, or tried to.
+    pub fn writes(&self) -> Result<u64> {
+        let text = self.ctx.metrics.render()?;
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(r#"server="Superset",access="Write""#));
+        Ok(lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum())
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        self.world.events.lock().unwrap().clone()
+    }
+
+    pub async fn database(&self, feed: &FeedName) -> Result<Option<i64>> {
+        let name = format!("{}/{}", feed.namespace(), feed.name());
+        let query = format!("(filters:!((col:database_name,opr:eq,value:'{name}')))");
+        let found = self.admin.list("database/", &query).await?;
+        Ok(found.first().and_then(|database| database["id"].as_i64()))
+    }
+
+    async fn datasets(&self, feed: &FeedName) -> Result<Vec<Value>> {
+        let Some(database) = self.database(feed).await? else {
+            return Ok(Vec::new());
+        };
+        let query = format!("(filters:!((col:database,opr:rel_o_m,value:{database})),page_size:100)");
+        self.admin.list("dataset/", &query).await
+    }
+
+    /// One of the feed's datasets.
+    pub async fn dataset(&self, feed: &FeedName) -> Result<i64> {
+        let datasets = self.datasets(feed).await?;
+        datasets[0]["id"].as_i64().context("no number")
+    }
+
+    pub async fn charts(&self, feed: &FeedName) -> Result<Vec<Value>> {
+        let datasets = self.datasets(feed).await?;
+        self.charts_on(&datasets).await
+    }
+
+    pub async fn overview_charts(&self) -> Result<Vec<Value>> {
+        let query = format!(
+            "(filters:!((col:database_name,opr:eq,value:'{}')))",
+            superset::OVERVIEW_DATABASE
+        );
+        let found = self.admin.list("database/", &query).await?;
+        let Some(database) = found.first().and_then(|database| database["id"].as_i64()) else {
+            return Ok(Vec::new());
+        };
+        let query = format!("(filters:!((col:database,opr:rel_o_m,value:{database})),page_size:100)");
+        let datasets = self.admin.list("dataset/", &query).await?;
+        self.charts_on(&datasets).await
+    }
+
+    async fn charts_on(&self, datasets: &[Value]) -> Result<Vec<Value>> {
+        if datasets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = datasets.iter().map(|dataset| dataset["id"].to_string()).collect();
+        let query = format!(
+            "(filters:!((col:datasource_id,opr:in,value:!({}))),page_size:100,order_column:slice_name)",
+            ids.join(",")
+        );
+        self.admin.list("chart/", &query).await
+    }
+
+    pub async fn dashboard(&self, feed: &FeedName) -> Result<i64> {
+        let path = format!("dashboard/{}", superset::slug(feed.namespace(), feed.name()));
+        let found = self.admin.get(&path).await?;
+        found["result"]["id"].as_i64().context("no number")
+    }
+
+    /// As a loss of Superset's own database would do.
+    pub async fn remove_everything(&self, feed: &FeedName) -> Result<()> {
+        let dashboard = self.dashboard(feed).await?;
+        self.admin.delete(&format!("dashboard/{dashboard}")).await?;
+        for chart in self.charts(feed).await? {
+            self.admin.delete(&format!("chart/{}", chart["id"])).await?;
+        }
+        for dataset in self.datasets(feed).await? {
+            self.admin.delete(&format!("dataset/{}", dataset["id"])).await?;
+        }
+        let database = self.database(feed).await?.context("no connection")?;
+        self.admin.delete(&format!("database/{database}")).await?;
+        Ok(())
+    }
+
+    pub async fn remove_rules(&self) -> Result<()> {
+        for rule in self.admin.list("rowlevelsecurity/", "(page_size:100)").await? {
+            self.admin
+                .delete(&format!("rowlevelsecurity/{}", rule["id"]))
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub async fn user(&self, name: &'static str) -> Result<User> {
+        User::log_in(&self.world.superset, name).await
+    }
+
+    /// The symbols that a user sees in a chart of the feed's dashboard.
+    pub async fn symbols_seen(&self, user: &User, feed: &FeedName) -> Result<Vec<String>> {
+        let datasets = self.datasets(feed).await?;
+        let delays = datasets
+            .iter()
+            .find(|dataset| dataset["table_name"] == "tick_delays");
+        let dataset = delays.context("no dataset of ticks")?;
+        let chart = self.charts_on(std::slice::from_ref(dataset)).await?.remove(0);
+        let body = json!({
+            "datasource": {"id": dataset["id"], "type": "table"},
+            "queries": [{"columns": ["symbol"], "metrics": [], "orderby": [["symbol", true]], "row_limit": 100}],
+            "result_format": "json", "result_type": "full",
+            "form_data": {"slice_id": chart["id"], "dashboardId": self.dashboard(feed).await?, "viz_type": chart["viz_type"]},
+            "force": true,
+        });
+        let answer = user.post("chart/data", &body).await?;
+        let rows = answer["result"][0]["data"].as_array().context("no rows")?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| row["symbol"].as_str().map(str::to_owned))
+            .collect())
+    }
+}
+
+fn read_access(access: &[Value]) -> Result<Vec<Access>> {
+    Ok(operator::dashboards::access::parse(
+        &Value::from(access).to_string(),
+    )?)
+}
+
+fn scope(world: &World) -> Scope {
+    Scope {
+        namespaces: vec![world.namespace.clone()],
+        selector: None,
+        concurrency: 1,
+    }
+}
+
+fn object(feed: &FeedName, entry: &Feed) -> DeserializeGuard<StockFeed> {
+    serde_json::from_value(json!({
+        "apiVersion": "stockfeed.dev/v1alpha1", "kind": "StockFeed",
+        "metadata": {"name": feed.name(), "namespace": feed.namespace(), "uid": feed.to_string()},
+        "spec": {"symbols": ["AAPL"], "source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}},
+                 "dashboards": {"enabled": entry.enabled}},
+    }))
+    .unwrap()
+}
+
+fn context(world: &Arc<World>, settings: Superset, default_database: bool) -> Result<Context> {
+    let answering = Arc::clone(world);
+    let client = Client::new(
+        service_fn(move |request: Request<Body>| {
+            let world = Arc::clone(&answering);
+            async move { Ok::<_, std::convert::Infallible>(world.answer(request).await) }
+        }),
+        "default",
+    );
+    let metrics = Metrics::new();
+    let requests = metrics.requests.clone();
+    let http = http_client::build(None, Duration::from_secs(5))?;
+    Ok(Context {
+        events: Events::new(client.clone()),
+        children: Children::default(),
+        secrets: Secrets::new(client.clone()),
+        brokers: Brokers::new(http.clone(), requests.clone()),
+        databases: Databases::new(requests),
+        http,
+        client,
+        leadership: Leadership::alone(),
+        defaults: Defaults {
+            images: Images {
+                producer: String::new(),
+                processor: String::new(),
+                pull_policy: String::new(),
+            },
+            broker_secret: None,
+            database_secret: default_database
+                .then(|| format!("{NAMESPACE_OF_OPERATOR}/database").parse())
+                .transpose()?,
+            orphan_after: Duration::ZERO,
+            rotate_after: None,
+            rollout_deadline: Duration::ZERO,
+            otlp_endpoint: None,
+            isolation: None,
+        },
+        metrics,
+        backoff: Backoff::new(Duration::from_secs(60)),
+        concurrency: 1,
+        turns: Semaphore::new(1),
+        readiness: Readiness::default(),
+        memory: Memory::default(),
+        drains: Drains::default(),
+        scalings: Scalings::default(),
+        flows: Flows::default(),
+        releases: Releases::default(),
+        dashboards: Some(Dashboards::new(settings)),
+    })
+}
+
+impl World {
+    /// As the API server does.
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let secret = |data: BTreeMap<&str, &str>| {
+            use base64::{Engine as _, engine::general_purpose::STANDARD};
+            let data: BTreeMap<_, _> = data
+                .into_iter()
+                .map(|(key, value)| (key, STANDARD.encode(value)))
+                .collect();
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE_OF_OPERATOR}, "data": data})
+        };
+        let found = match *request.method() {
+            Method::POST => {
+                let bytes = request.into_body().collect_bytes().await.unwrap_or_default();
+                let event: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                self.events.lock().unwrap().push(event.clone());
+                Some(event)
+            }
+            _ if path.ends_with("/secrets/superset") => Some(secret(BTreeMap::from([
+                ("operatorUsername", "stockfeed-operator"),
+                ("operatorPassword", self.superset.password.as_str()),
+                ("databasePassword", "the-password-of-supersets-database"),
+            ]))),
+            _ if path.ends_with("/secrets/database") => {
+                let data = self.bench.secret.iter();
+                Some(secret(
+                    data.map(|(key, value)| (key.as_str(), std::str::from_utf8(&value.0).unwrap()))
+                        .collect(),
+                ))
+            }
+            _ if path.contains("/stockfeeds/") => {
+                let feeds = self.feeds.lock().unwrap();
+                let entry = feeds.get(&name).filter(|entry| !entry.deleted);
+                let feed = FeedName::new(&self.namespace, &name);
+                entry
+                    .zip(feed.ok())
+                    .map(|(entry, feed)| serde_json::to_value(object(&feed, entry).0.unwrap()).unwrap())
+            }
+            _ => None,
+        };
+        let (status, body) = match found {
+            Some(body) => (StatusCode::OK, body),
+            None => (
+                StatusCode::NOT_FOUND,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "it is not there"}),
+            ),
+        };
+        let mut response = Response::new(Body::from(body.to_string().into_bytes()));
+        *response.status_mut() = status;
+        response
+    }
+}
+
+/// Somebody with an account in Superset.
+pub struct User {
+    pub name: &'static str,
+    http: reqwest::Client,
+    url: String,
+    headers: header::HeaderMap,
+}
+
+impl User {
+    async fn log_in(superset: &TestSuperset, name: &'static str) -> Result<Self> {
+        let http = http_client::build(None, Duration::from_secs(60))?;
+        let mut user = Self {
+            name,
+            http,
+            url: superset.url.clone(),
+            headers: header::HeaderMap::new(),
+        };
+        let body = json!({"username": name, "password": superset.password, "provider": "db"});
+        let token = user.post("security/login", &body).await?["access_token"].clone();
+        let token = format!("Bearer {}", token.as_str().context("no token")?);
+        user.headers.insert(header::AUTHORIZATION, token.parse()?);
+        let request = user.http.get(format!("{}/api/v1/security/csrf_token/", user.url));
+        let answer = request
+            .headers(user.headers.clone())
+            .send()
+            .await?
+            .error_for_status()?;
+        let cookie = answer.headers().get(header::SET_COOKIE).context("no session")?;
+        let cookie = cookie.to_str()?.split(';').next().unwrap_or_default().to_owned();
+        let token: Value = answer.json().await?;
+        user.headers.insert(header::COOKIE, cookie.parse()?);
+        user.headers.insert(header::REFERER, user.url.parse()?);
+        user.headers.insert(
+            "x-csrftoken",
+            token["result"].as_str().context("no token")?.parse()?,
+        );
+        Ok(user)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let request = self
+            .http
+            .request(method.clone(), format!("{}/api/v1/{path}", self.url));
+        let mut request = request.headers(self.headers.clone());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if !status.is_success() {
+            bail!("{} {method} {path}: {status} {text}", self.name);
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub async fn list(&self, path: &str, query: &str) -> Result<Vec<Value>> {
+        let answer = self.get(&format!("{path}?q={query}")).await?;
+        let result = answer["result"].as_array().cloned();
+        result.context("no list")
+    }
+
+    pub async fn ids(&self, path: &str) -> Result<Vec<i64>> {
+        let found = self.list(path, "(page_size:100)").await?;
+        Ok(found.iter().filter_map(|entry| entry["id"].as_i64()).collect())
+    }
+}
+
+/// A server that gives the same answer to everything. Returns its address.
+pub async fn broken_server(answer: &'static str) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 65_536];
+                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    if connection.write_all(answer.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    Ok(format!("http://{address}"))
+}
