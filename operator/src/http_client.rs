@@ -5,6 +5,9 @@ use std::time::Duration;
 use certificates::ClientCertificate;
 use snafu::{ResultExt, Snafu};
 
+/// How long a connection is kept that nobody uses: well below what servers allow (RabbitMQ a minute, the chart's Superset five seconds).
+const IDLE: Duration = Duration::from_secs(3);
+
 /// Why a client cannot be made.
 #[derive(Debug, Snafu)]
 pub enum Error {
@@ -44,6 +47,8 @@ pub fn build_with(
         .tls_backend_preconfigured(tls)
         .connect_timeout(Duration::from_secs(3))
         .timeout(timeout)
+        // A request that is being sent on a connection just when the server closes it fails, and a feed is called not ready for it.
+        .pool_idle_timeout(IDLE)
         // Cluster addresses are never behind a proxy, and a proxy variable in the environment must not see credentials.
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

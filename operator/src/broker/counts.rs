@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 
 use super::topology::{Observed, Queue, Topology};
 
@@ -22,6 +23,17 @@ pub struct Counts {
 pub struct MessageStats {
     /// Messages that ever came in.
     pub publish: Option<u64>,
+}
+
+/// Statistics of a queue. Where there are none of those that were asked for the broker writes an empty list, as it was seen to do in the first
+/// moments of a queue: one such queue must not make the answer about all of them unreadable.
+pub(super) fn perhaps_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<MessageStats>, D::Error> {
+    Ok(match Option::<Value>::deserialize(deserializer)? {
+        Some(object @ Value::Object(_)) => Some(serde_json::from_value(object).map_err(D::Error::custom)?),
+        _ => None,
+    })
 }
 
 impl Observed {
@@ -82,7 +94,8 @@ mod tests {
             {"name": "markets.tech.ticks.1.0", "messages_ready": 3, "messages_unacknowledged": 4, "messages": 9,
              "message_stats": {"publish": 100, "publish_details": {"rate": 0.0}},
              "single_active_consumer_tag": "tech-processor-1 0198"},
-            {"name": "markets.tech.ticks.1.1", "messages_ready": 0, "messages_unacknowledged": 0},
+            // As the broker tells of a queue to which nothing has happened yet.
+            {"name": "markets.tech.ticks.1.1", "messages_ready": 0, "messages_unacknowledged": 0, "message_stats": []},
             {"name": "markets.tech.dead", "messages_ready": 5, "messages_unacknowledged": 0},
         ]));
         let counts = observed.counts(&topology).unwrap();

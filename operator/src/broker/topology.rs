@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::counts::MessageStats;
+use super::counts::{self, MessageStats};
 use crate::generations::{Found, Generations, is_number};
 
 /// A message that was delivered this often without an answer is put aside: something in it kills its consumers.
@@ -108,7 +108,7 @@ pub struct Queue {
     #[serde(default)]
     pub consumers: Option<i64>,
     /// Messages that ever came in.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counts::perhaps_empty")]
     pub message_stats: Option<MessageStats>,
     /// The consumer that is given the messages.
     #[serde(default)]
