@@ -173,7 +173,7 @@ async fn a_dropped_table_comes_back_empty_and_that_is_said(world: Arc<World>) ->
     heals(
         &world,
         "notable",
-        "DROP TABLE {s}.gaps",
+        "DROP TABLE {s}.gaps CASCADE",
         "SELECT to_regclass('{s}.gaps') IS NOT NULL",
         "table gaps was missing, and was made anew, empty: its rows are gone",
     )
@@ -219,7 +219,7 @@ async fn a_dropped_column_is_reported_until_a_person_mends_it(world: Arc<World>)
     let schema = scene.schema();
     world
         .sql(&format!(
-            "ALTER TABLE {schema}.gaps DROP COLUMN detected_at; REVOKE SELECT ON {schema}.gaps FROM {schema}_reader"
+            "ALTER TABLE {schema}.gaps DROP COLUMN detected_at CASCADE; REVOKE SELECT ON {schema}.gaps FROM {schema}_reader"
         ))
         .await?;
     scene.nudge().await?;
