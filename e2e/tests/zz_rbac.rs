@@ -119,7 +119,8 @@ async fn every_right_of_the_operator_is_used_and_none_is_missing() -> Result<()>
     ensure!(unused.is_empty(), "rights that nothing used: {unused:?}");
     let refused: Vec<_> = log
         .lines()
-        .filter(|line| line.contains("\"code\":403"))
+        // In a namespace that goes nobody may make anything, whatever the rights.
+        .filter(|line| line.contains("\"code\":403") && !line.contains("is being terminated"))
         .take(3)
         .collect();
     ensure!(refused.is_empty(), "refused for want of a right: {refused:?}");
