@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod broker;
+pub mod browser;
 pub mod cluster;
 pub mod database;
 pub mod feed;

@@ -1,12 +1,13 @@
 //! The dashboard of the chart, opened in a browser: its own page, and Flink's in front of its REST API. What they show is what database
 //! and broker say.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     SYSTEM,
     broker::Broker,
+    browser,
     cluster::Cluster,
     database::{self, Session, hold_commits, release_commits},
     feed::Feed,
@@ -18,7 +19,6 @@ use e2e::{
 };
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use tokio::process::Command;
 
 const SYMBOLS: usize = 20;
 const READY: Duration = Duration::from_secs(120);
@@ -80,48 +80,27 @@ async fn live_feed(cluster: &Cluster, namespace: &str) -> Result<Feed> {
     Ok(feed)
 }
 
-fn variable(name: &str) -> Result<String> {
-    std::env::var_os(name)
-        .and_then(|value| value.into_string().ok())
-        .with_context(|| format!("{name} is not set; run cargo xtask test"))
-}
-
 /// Where the browser's tests put their pictures.
 fn artefacts() -> Result<PathBuf> {
-    Ok(PathBuf::from(variable("STOCKFEED_ARTEFACTS")?).join("dashboard-in-cluster"))
+    browser::artefacts("dashboard-in-cluster")
 }
 
 /// Runs a script of the page's tests: the one that a variable names, or one beside it.
 async fn run_browser(feed: &Feed, url: &str, script: &str) -> Result<()> {
-    let own = PathBuf::from(variable("STOCKFEED_BROWSER_TESTS")?);
+    let own = PathBuf::from(browser::variable("STOCKFEED_BROWSER_TESTS")?);
     let script = match script {
         "STOCKFEED_BROWSER_TESTS" => own,
         other => own.with_file_name(other),
     };
-    let output = Command::new(variable("STOCKFEED_NODE")?)
-        .arg(&script)
-        .env("DASHBOARD_URL", url)
-        .env(
-            "DASHBOARD_FEED",
-            format!("{}/{}", feed.name.namespace(), feed.name.name()),
-        )
-        .env("DASHBOARD_SYMBOL", CANDLES.0)
-        .env("DASHBOARD_WINDOW", CANDLES.1)
-        .env("DASHBOARD_ARTEFACTS", artefacts()?)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("failed to start Node")?;
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        say(line);
-    }
-    ensure!(
-        output.status.success(),
-        "{} found faults: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    let name = format!("{}/{}", feed.name.namespace(), feed.name.name());
+    let variables = [
+        ("DASHBOARD_URL", OsStr::new(url)),
+        ("DASHBOARD_FEED", name.as_ref()),
+        ("DASHBOARD_SYMBOL", CANDLES.0.as_ref()),
+        ("DASHBOARD_WINDOW", CANDLES.1.as_ref()),
+        ("DASHBOARD_ARTEFACTS", &artefacts()?.into_os_string()),
+    ];
+    browser::run(&script, &variables).await
 }
 
 /// Final candles by the second that they begin at: open, high, low and close.

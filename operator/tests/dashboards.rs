@@ -4,6 +4,10 @@
 mod bench;
 #[path = "support/superset.rs"]
 mod stand;
+#[path = "support/superset_user.rs"]
+mod user;
+#[path = "support/superset_world.rs"]
+mod world;
 
 use std::time::Duration;
 
@@ -13,7 +17,8 @@ use operator::{
     status::Truth,
 };
 use serde_json::{Value, json};
-use stand::{Stand, broken_server, lock};
+use stand::{Stand, lock};
+use user::broken_server;
 
 #[tokio::test]
 async fn a_feed_gets_its_dashboards_and_a_second_round_writes_nothing() -> anyhow::Result<()> {

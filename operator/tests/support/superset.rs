@@ -1,4 +1,4 @@
-//! Feeds with dashboards in a real Superset: the operator's side of them, and what people do there.
+//! Feeds with dashboards in a real Superset: the operator's side of them.
 
 #![allow(
     dead_code,
@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use axum::http::{Method, Request, Response, StatusCode};
+use anyhow::{Context as _, Result, ensure};
+use axum::http::Request;
 use contract::names::FeedName;
 use kube::{
     Client,
@@ -49,20 +49,17 @@ use operator::{
     secrets::Secrets,
     status::Truth,
 };
-use reqwest::header;
 use serde_json::{Value, json};
 use test_servers::TestSuperset;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
-use crate::bench::{Bench, READER, WRITER};
-
-const NAMESPACE_OF_OPERATOR: &str = "system";
+use crate::{
+    bench::{Bench, READER, WRITER},
+    user::User,
+    world::{Feed, NAMESPACE_OF_OPERATOR, World, object},
+};
 
 /// One at a time: rules of rows and the dashboard of all feeds are there once in a Superset.
 pub async fn lock() -> tokio::sync::MutexGuard<'static, ()> {
@@ -70,24 +67,6 @@ pub async fn lock() -> tokio::sync::MutexGuard<'static, ()> {
     // Another test may have installed it.
     drop(rustls::crypto::ring::default_provider().install_default());
     ALONE.lock().await
-}
-
-/// What there is beside the operator. It outlives one that begins anew.
-struct World {
-    superset: TestSuperset,
-    bench: Bench,
-    namespace: String,
-    feeds: Mutex<BTreeMap<String, Feed>>,
-    events: Mutex<Vec<Value>>,
-}
-
-#[derive(Clone)]
-struct Feed {
-    wanted: Wanted,
-    /// As the status has it.
-    revision: Option<String>,
-    enabled: bool,
-    deleted: bool,
 }
 
 /// An operator, as far as it has to do with Superset.
@@ -470,16 +449,6 @@ fn scope(world: &World) -> Scope {
     }
 }
 
-fn object(feed: &FeedName, entry: &Feed) -> DeserializeGuard<StockFeed> {
-    serde_json::from_value(json!({
-        "apiVersion": "stockfeed.dev/v1alpha1", "kind": "StockFeed",
-        "metadata": {"name": feed.name(), "namespace": feed.namespace(), "uid": feed.to_string()},
-        "spec": {"symbols": ["AAPL"], "source": {"fmp": {"apiKeySecretRef": {"name": "fmp"}}},
-                 "dashboards": {"enabled": entry.enabled}},
-    }))
-    .unwrap()
-}
-
 fn context(world: &Arc<World>, settings: Superset, default_database: bool) -> Result<Context> {
     let answering = Arc::clone(world);
     let client = Client::new(
@@ -529,162 +498,4 @@ fn context(world: &Arc<World>, settings: Superset, default_database: bool) -> Re
         releases: Releases::default(),
         dashboards: Some(Dashboards::new(settings)),
     })
-}
-
-impl World {
-    /// As the API server does.
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let path = request.uri().path().to_owned();
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let secret = |data: BTreeMap<&str, &str>| {
-            use base64::{Engine as _, engine::general_purpose::STANDARD};
-            let data: BTreeMap<_, _> = data
-                .into_iter()
-                .map(|(key, value)| (key, STANDARD.encode(value)))
-                .collect();
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE_OF_OPERATOR}, "data": data})
-        };
-        let found = match *request.method() {
-            Method::POST => {
-                let bytes = request.into_body().collect_bytes().await.unwrap_or_default();
-                let event: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                self.events.lock().unwrap().push(event.clone());
-                Some(event)
-            }
-            _ if path.ends_with("/secrets/superset") => Some(secret(BTreeMap::from([
-                ("operatorUsername", "stockfeed-operator"),
-                ("operatorPassword", self.superset.password.as_str()),
-                ("databasePassword", "the-password-of-supersets-database"),
-            ]))),
-            _ if path.ends_with("/secrets/database") => {
-                let data = self.bench.secret.iter();
-                Some(secret(
-                    data.map(|(key, value)| (key.as_str(), std::str::from_utf8(&value.0).unwrap()))
-                        .collect(),
-                ))
-            }
-            _ if path.contains("/stockfeeds/") => {
-                let feeds = self.feeds.lock().unwrap();
-                let entry = feeds.get(&name).filter(|entry| !entry.deleted);
-                let feed = FeedName::new(&self.namespace, &name);
-                entry
-                    .zip(feed.ok())
-                    .map(|(entry, feed)| serde_json::to_value(object(&feed, entry).0.unwrap()).unwrap())
-            }
-            _ => None,
-        };
-        let (status, body) = match found {
-            Some(body) => (StatusCode::OK, body),
-            None => (
-                StatusCode::NOT_FOUND,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "it is not there"}),
-            ),
-        };
-        let mut response = Response::new(Body::from(body.to_string().into_bytes()));
-        *response.status_mut() = status;
-        response
-    }
-}
-
-/// Somebody with an account in Superset.
-pub struct User {
-    pub name: &'static str,
-    http: reqwest::Client,
-    url: String,
-    headers: header::HeaderMap,
-}
-
-impl User {
-    async fn log_in(superset: &TestSuperset, name: &'static str) -> Result<Self> {
-        let http = http_client::build(None, Duration::from_secs(60))?;
-        let mut user = Self {
-            name,
-            http,
-            url: superset.url.clone(),
-            headers: header::HeaderMap::new(),
-        };
-        let body = json!({"username": name, "password": superset.password, "provider": "db"});
-        let token = user.post("security/login", &body).await?["access_token"].clone();
-        let token = format!("Bearer {}", token.as_str().context("no token")?);
-        user.headers.insert(header::AUTHORIZATION, token.parse()?);
-        let request = user.http.get(format!("{}/api/v1/security/csrf_token/", user.url));
-        let answer = request
-            .headers(user.headers.clone())
-            .send()
-            .await?
-            .error_for_status()?;
-        let cookie = answer.headers().get(header::SET_COOKIE).context("no session")?;
-        let cookie = cookie.to_str()?.split(';').next().unwrap_or_default().to_owned();
-        let token: Value = answer.json().await?;
-        user.headers.insert(header::COOKIE, cookie.parse()?);
-        user.headers.insert(header::REFERER, user.url.parse()?);
-        user.headers.insert(
-            "x-csrftoken",
-            token["result"].as_str().context("no token")?.parse()?,
-        );
-        Ok(user)
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let request = self
-            .http
-            .request(method.clone(), format!("{}/api/v1/{path}", self.url));
-        let mut request = request.headers(self.headers.clone());
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        if !status.is_success() {
-            bail!("{} {method} {path}: {status} {text}", self.name);
-        }
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    pub async fn get(&self, path: &str) -> Result<Value> {
-        self.send(Method::GET, path, None).await
-    }
-
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send(Method::POST, path, Some(body)).await
-    }
-
-    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send(Method::PUT, path, Some(body)).await
-    }
-
-    pub async fn delete(&self, path: &str) -> Result<Value> {
-        self.send(Method::DELETE, path, None).await
-    }
-
-    pub async fn list(&self, path: &str, query: &str) -> Result<Vec<Value>> {
-        let answer = self.get(&format!("{path}?q={query}")).await?;
-        let result = answer["result"].as_array().cloned();
-        result.context("no list")
-    }
-
-    pub async fn ids(&self, path: &str) -> Result<Vec<i64>> {
-        let found = self.list(path, "(page_size:100)").await?;
-        Ok(found.iter().filter_map(|entry| entry["id"].as_i64()).collect())
-    }
-}
-
-/// A server that gives the same answer to everything. Returns its address.
-pub async fn broken_server(answer: &'static str) -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut request = [0; 65_536];
-                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    if connection.write_all(answer.as_bytes()).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    Ok(format!("http://{address}"))
 }

@@ -159,14 +159,7 @@ impl Superset {
         let answer = self
             .get(&format!("/api/v1/chart/{chart}/data/?force=true"))
             .await?;
-        let results = answer["result"].as_array().context("result")?;
-        results
-            .iter()
-            .map(|result| {
-                ensure!(result["error"].is_null(), "{}", result["error"]);
-                Ok(result["data"].as_array().context("data")?.clone())
-            })
-            .collect()
+        rows(&answer)
     }
 
     /// What a chart answers with one symbol chosen on its dashboard.
