@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod component;
 mod docker;
 mod down;
 mod e2e;
@@ -11,6 +12,7 @@ mod images;
 mod packages;
 mod picture;
 mod plugin;
+mod programs;
 mod progress;
 mod python;
 mod rootfs;

@@ -1,6 +1,5 @@
 //! `cargo xtask test`: everything that can be checked, in order, with the servers and the cluster it needs.
 
-use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster::Cluster;
 use crate::packages;
-use crate::progress::{Log, Progress, elapsed};
-use crate::servers::{Purpose, Servers};
+use crate::programs::{self, Built, FEATURES};
+use crate::progress::{Progress, elapsed};
 use crate::workspace::Workspace;
-use crate::{e2e, generated, images, python, scan, tools, up, web};
+use crate::{component, e2e, generated, scan, tools, up, web};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,11 +67,6 @@ const CHART_VARIANTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What only tests switch on: without it the kill matrix does not exist. Clippy has it too, or would not see those tests.
-const FEATURES: &str = "processor/fault-points";
-
-const FAILURE_LINES: usize = 150;
-
 struct Suite {
     rows: Vec<Row>,
 }
@@ -101,6 +95,7 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
     if wanted(Part::Lint) || wanted(Part::E2e) {
         packages::ensure(workspace, progress, &[packages::BROWSER])?;
     }
+    let mut built = None;
     thread::scope(|scope| {
         // The cluster's programs and the images take longest and need nothing else: they are made meanwhile.
         let building =
@@ -108,9 +103,15 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
         if wanted(Part::Lint) {
             lint_sources(workspace, progress, &mut suite);
         }
-        if wanted(Part::Unit) || wanted(Part::Component) {
+        if only != Some(Part::Lint) {
+            suite.step("build of tests", || {
+                built = Some(programs::build(workspace, progress)?);
+                Ok(String::new())
+            });
+        }
+        if let (Some(built), true) = (&built, wanted(Part::Unit) || wanted(Part::Component)) {
             suite.step("unit and component tests", || {
-                unit_and_component(workspace, progress, only)
+                component::unit_and_component(workspace, progress, built, only)
             });
         }
         if let Some(building) = building {
@@ -129,9 +130,14 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
             web::browser(workspace, progress)
         });
     }
+    let Some(built) = built else {
+        return suite.finish(started.elapsed());
+    };
     if wanted(Part::Component) {
         match cluster {
-            Cluster::Testbed => suite.step("operator without nodes", || without_nodes(workspace, progress)),
+            Cluster::Testbed => suite.step("operator without nodes", || {
+                component::without_nodes(workspace, progress, &built)
+            }),
             Cluster::Kind => suite.skip(
                 "operator without nodes",
                 "it starts Kubernetes' own programs, which are compiled only where there is no Docker",
@@ -139,7 +145,7 @@ pub fn run(workspace: &Workspace, cluster: Cluster, only: Option<Part>) -> Resul
         }
     }
     if wanted(Part::E2e) {
-        end_to_end(workspace, progress, cluster, &mut suite);
+        end_to_end(workspace, progress, cluster, &built, &mut suite);
         if !cluster_was_there {
             suite.step("removal of the cluster", || {
                 cluster.down(workspace, progress).map(|()| String::new())
@@ -232,103 +238,13 @@ fn lint_chart(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
     });
 }
 
-fn unit_and_component(workspace: &Workspace, progress: &Progress, only: Option<Part>) -> Result<String> {
-    let targets: &[&str] = match only {
-        Some(Part::Unit) => &["--lib", "--bins"],
-        Some(Part::Component) => &["--test", "*"],
-        _ => &[],
-    };
-    let component = only != Some(Part::Unit);
-    let python = component
-        .then(|| python::environment(workspace, progress, python::API))
-        .transpose()?;
-    // The same programs as the images', so they are compiled once.
-    let processor = component
-        .then(|| images::binary(workspace, progress, "processor"))
-        .transpose()?;
-    // The servers end with this value, whatever happens to the tests.
-    let servers = component
-        .then(|| Servers::start(workspace, progress, Purpose::Tests))
-        .transpose()?;
-    let environment = servers.as_ref().map(Servers::environment).unwrap_or_default();
-    progress.step("Running unit and component tests", "cargo-test", |log| {
-        let result = log.run(
-            Command::new("cargo")
-                .current_dir(&workspace.root)
-                .args([
-                    "test",
-                    "--workspace",
-                    "--exclude",
-                    "e2e",
-                    "--exclude",
-                    "harness",
-                    "--locked",
-                    "--no-fail-fast",
-                    "--features",
-                    FEATURES,
-                ])
-                .args(targets)
-                .envs(environment.iter().map(|(name, value)| (name, value)))
-                .envs(python.iter().map(|programs| ("STOCKFEED_TEST_PYTHON", programs)))
-                .envs(
-                    processor
-                        .iter()
-                        .map(|program| ("STOCKFEED_TEST_PROCESSOR", program)),
-                ),
-        );
-        Ok(format!("{} tests", closing_lines(log, result)?))
-    })
-}
-
-/// Tests of the operator with many feeds, against an API server of its own.
-fn without_nodes(workspace: &Workspace, progress: &Progress) -> Result<String> {
-    let kube = cluster::programs(workspace, progress)?;
-    let servers = Servers::start(workspace, progress, Purpose::Tests)?;
-    let title = "Running the operator without nodes (15 minutes, most of it watching that 200 feeds at rest cause no write)";
-    progress.step(title, "without-nodes", |log| {
-        let cargo = |arguments: &[&str]| {
-            let mut cargo = Command::new("cargo");
-            cargo.current_dir(&workspace.root).args(arguments).arg("--locked");
-            cargo
-        };
-        let build = [
-            "build",
-            "--package",
-            "operator",
-            "--bin",
-            "operator",
-            "--message-format=json",
-        ];
-        let messages = log.output(&mut cargo(&build))?;
-        let operator = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| message["target"]["name"] == "operator")
-            .find_map(|message| message["executable"].as_str().map(str::to_owned))
-            .context("cargo built no operator")?;
-        let tests = |tests: &[&str]| {
-            let mut test = cargo(&["test", "--package", "harness", "--no-fail-fast"]);
-            test.args(tests)
-                .envs(servers.environment().iter().map(|(name, value)| (name, value)))
-                .env("STOCKFEED_TEST_KUBE", &kube)
-                .env("STOCKFEED_TEST_OPERATOR", &operator);
-            test
-        };
-        log.run(&mut tests(&["--no-run"]))?;
-        // One after the other: what 200 feeds cost would make the scenarios late.
-        let scenarios = log.run(&mut tests(&["--lib", "--bins", "--test", "scenarios"]));
-        let rest = progress.log("without-nodes-steady")?;
-        let steady = rest.run(&mut tests(&["--test", "steady"]));
-        // Both are told of, also when the first has failed.
-        let both = (closing_lines(log, scenarios), closing_lines(&rest, steady));
-        Ok(format!(
-            "{} scenarios and others, {} of feeds at rest",
-            both.0?, both.1?
-        ))
-    })
-}
-
-fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suite: &mut Suite) {
+fn end_to_end(
+    workspace: &Workspace,
+    progress: &Progress,
+    cluster: Cluster,
+    built: &Built,
+    suite: &mut Suite,
+) {
     let mut access = None;
     suite.step("installation in the cluster", || {
         access = Some(up::run(workspace, progress, cluster)?);
@@ -340,63 +256,9 @@ fn end_to_end(workspace: &Workspace, progress: &Progress, cluster: Cluster, suit
     };
     suite.step("end-to-end tests", || {
         let environment = e2e::environment(workspace, progress, cluster, &access)?;
-        let run = e2e::run(workspace, progress, &environment);
+        let run = e2e::run(progress, built, &environment);
         run.map_err(|error| up::explain(progress, &access, error))
     });
-}
-
-/// Prints what each test runner said at its end, and counts the tests that passed. No test at all is a failure too.
-pub fn closing_lines(log: &Log, result: Result<()>) -> Result<u64> {
-    let text = String::from_utf8_lossy(&fs::read(log.path())?).into_owned();
-    let mut passed = 0;
-    let mut runner = "";
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.starts_with("Running ") || trimmed.starts_with("Doc-tests ") {
-            runner = trimmed.split(" (").next().unwrap_or(trimmed);
-        } else if let Some(summary) = line.strip_prefix("test result: ") {
-            passed += count_passed(summary);
-            if !summary.contains(" 0 passed; 0 failed") {
-                // The runner's own line, as it wrote it: other programs look for it.
-                println!("    {runner}\n{line}");
-            }
-        }
-    }
-    if let Err(error) = result {
-        println!("{}", failures(&text));
-        return Err(error);
-    }
-    if passed == 0 {
-        bail!("not one test ran");
-    }
-    Ok(passed)
-}
-
-/// The number in "ok. 12 passed; 0 failed; …".
-fn count_passed(summary: &str) -> u64 {
-    let words: Vec<&str> = summary.split_whitespace().collect();
-    let number = words
-        .windows(2)
-        .find(|pair| pair[1] == "passed;")
-        .map(|pair| pair[0]);
-    number.and_then(|number| number.parse().ok()).unwrap_or_default()
-}
-
-/// What the failed tests printed, as far as a terminal bears it.
-fn failures(text: &str) -> String {
-    let mut inside = false;
-    let lines = text.lines().filter(|line| {
-        inside = match *line {
-            "failures:" => false,
-            line if line.starts_with("---- ") => true,
-            _ => inside,
-        };
-        inside || (line.starts_with("test ") && line.ends_with("FAILED"))
-    });
-    lines
-        .take(FAILURE_LINES)
-        .map(|line| format!("    {line}\n"))
-        .collect()
 }
 
 impl Suite {
@@ -454,32 +316,5 @@ impl Suite {
             );
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passed_tests_are_counted_whatever_the_result() {
-        assert_eq!(
-            count_passed("ok. 12 passed; 0 failed; 0 ignored; finished in 0.01s"),
-            12
-        );
-        assert_eq!(
-            count_passed("FAILED. 3 passed; 1 failed; 0 ignored; finished in 0.01s"),
-            3
-        );
-    }
-
-    #[test]
-    fn failures_hold_what_failed_tests_printed_and_nothing_else() {
-        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft != right\n\n\
-                    failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
-        assert_eq!(
-            failures(text),
-            "    test b ... FAILED\n    ---- b stdout ----\n    left != right\n    \n"
-        );
     }
 }
