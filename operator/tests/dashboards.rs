@@ -11,7 +11,7 @@ mod world;
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use operator::{
     api::{DriftPolicy, status::reason},
     status::Truth,
@@ -296,6 +296,86 @@ async fn roles_see_their_feeds_and_their_rows_and_analysts_may_query() -> anyhow
         let answer = user.post("sqllab/execute/", &query(database, sql.clone())).await;
         ensure!(answer.is_err(), "{} may {sql}: {answer:?}", user.name);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_sees_what_is_put_back_when_somebody_changed_it() -> anyhow::Result<()> {
+    let _alone = lock().await;
+    let stand = Stand::new(&[
+        json!({"role": "StockFeed viewer", "feeds": ["*/*"], "symbols": ["AAPL"]}),
+        json!({"role": "StockFeed analyst", "feeds": ["*/*"], "sqlLab": true}),
+    ])
+    .await?;
+    let feed = stand.feed("tech").await?;
+    stand.tick(&feed, &["AAPL", "MSFT"]).await?;
+    stand.round().await?;
+    ensure!(
+        stand.heals("DashboardAccess")? == 0,
+        "the first round heals nothing"
+    );
+
+    let admin = &stand.admin;
+    let dashboard = stand.dashboard(&feed).await?;
+    admin
+        .put(&format!("dashboard/{dashboard}"), &json!({"roles": []}))
+        .await?;
+    let rules = admin.list("rowlevelsecurity/", "(page_size:100)").await?;
+    let rule = rules
+        .iter()
+        .find(|rule| rule["name"] == "StockFeed: StockFeed viewer")
+        .context("no rule")?;
+    admin
+        .put(
+            &format!("rowlevelsecurity/{}", rule["id"]),
+            &json!({"clause": "1 = 1"}),
+        )
+        .await?;
+    let roles = admin.list("security/roles/", "(page_size:100)").await?;
+    let analyst = roles.iter().find(|role| role["name"] == "StockFeed analyst");
+    let path = format!("security/roles/{}/permissions", analyst.context("no role")?["id"]);
+    let permissions = admin.get(&format!("{path}/")).await?;
+    let others: Vec<_> = permissions["result"]
+        .as_array()
+        .context("no permissions")?
+        .iter()
+        .filter(|permission| permission["permission_name"] != "database_access")
+        .map(|permission| permission["id"].clone())
+        .collect();
+    admin
+        .post(&path, &json!({"permission_view_menu_ids": others}))
+        .await?;
+
+    stand.round().await?;
+    let (viewer, analyst) = (stand.user("viewer").await?, stand.user("analyst").await?);
+    let shown = viewer.ids("dashboard/").await?;
+    ensure!(shown.contains(&dashboard), "{shown:?}");
+    let symbols = stand.symbols_seen(&viewer, &feed).await?;
+    ensure!(symbols == ["AAPL"], "{symbols:?}");
+    let database = stand.database(&feed).await?.context("no connection")?;
+    let sql = format!("SELECT symbol FROM {}.stock_data", feed.schema());
+    let query = json!({"database_id": database, "sql": sql, "runAsync": false});
+    let rows = analyst.post("sqllab/execute/", &query).await?;
+    ensure!(
+        rows["data"].as_array().is_some_and(|rows| rows.len() == 2),
+        "{rows}"
+    );
+    // One for the dashboard, with an Event of its feed, and one for rows and connections.
+    ensure!(
+        stand.heals("DashboardAccess")? == 2,
+        "{}",
+        stand.heals("DashboardAccess")?
+    );
+    let notes: Vec<_> = stand
+        .events()
+        .into_iter()
+        .map(|event| event["note"].clone())
+        .collect();
+    ensure!(notes == ["the dashboard was shown to other roles"], "{notes:?}");
+
+    let writes = stand.writes()?;
+    stand.round().await?;
+    ensure!(stand.writes()? == writes, "a round wrote something again");
     Ok(())
 }
 

@@ -98,11 +98,12 @@ pub async fn show(
     Ok(true)
 }
 
-/// Lets roles with `sqlLab` use the connections of their feeds, and no others of ours.
+/// Lets roles with `sqlLab` use the connections of their feeds, and no others of ours. Returns how many roles had others.
 ///
 /// # Errors
 /// When Superset cannot be asked or told.
-pub async fn lend(client: &Client, access: &[Access], inventory: &Inventory) -> Result<(), Error> {
+pub async fn lend(client: &Client, access: &[Access], inventory: &Inventory) -> Result<usize, Error> {
+    let mut changed = 0;
     // Found out when something has to be written only.
     let mut all: Option<BTreeMap<String, i64>> = None;
     for access in access {
@@ -133,8 +134,9 @@ pub async fn lend(client: &Client, access: &[Access], inventory: &Inventory) -> 
         let path = format!("security/roles/{role}/permissions");
         let body = json!({"permission_view_menu_ids": ids});
         client.write(&action, Method::POST, &path, body).await?;
+        changed += 1;
     }
-    Ok(())
+    Ok(changed)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -193,7 +195,8 @@ async fn connections(client: &Client) -> Result<BTreeMap<String, i64>, Error> {
     Ok(found)
 }
 
-/// Restricts the rows that roles with symbols see. `targets`: of the subjects that are in Superset.
+/// Restricts the rows that roles with symbols see. `targets`: of the subjects that are in Superset. Returns how many rules were
+/// otherwise.
 ///
 /// # Errors
 /// When Superset cannot be asked or told.
@@ -202,7 +205,8 @@ pub async fn restrict<'a>(
     access: &[Access],
     targets: impl Iterator<Item = (&'a Subject, &'a Target)> + Clone,
     inventory: &Inventory,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
+    let mut changed = 0;
     let rules: Vec<Rule> = client.list("rowlevelsecurity/", "").await?;
     let mut rules: BTreeMap<String, Rule> = rules
         .into_iter()
@@ -238,11 +242,13 @@ pub async fn restrict<'a>(
             Some(rule) => {
                 let path = format!("rowlevelsecurity/{}", rule.id);
                 client.write(&action, Method::PUT, &path, body).await?;
+                changed += 1;
             }
             None => {
                 client
                     .write(&action, Method::POST, "rowlevelsecurity/", body)
                     .await?;
+                changed += 1;
             }
         }
     }
@@ -250,8 +256,9 @@ pub async fn restrict<'a>(
     for rule in rules.values() {
         let path = format!("rowlevelsecurity/{}", rule.id);
         client.delete("remove a rule of rows", &path).await?;
+        changed += 1;
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn is_as_wanted(rule: &Rule, clause: &str, role: i64, tables: &BTreeSet<i64>) -> bool {

@@ -7,38 +7,35 @@ use std::{
 };
 
 use contract::names::FeedName;
-use kube::Api;
 use schema::installation::OVERVIEW_ROLE;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use snafu::{ResultExt, Snafu};
-use superset::{Connection, OVERVIEW_DATABASE};
+use superset::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Dashboards, Said,
+    Dashboards,
     client::{self, Account, Client},
-    inventory::{Database, Inventory},
+    inventory::Inventory,
     look::{Done, Memory, Seen, Why, look},
-    removal::{Removed, remove},
     rights,
-    subject::{Subject, Target, nameless, nowhere, owner},
+    subject::{Subject, Target, owner},
 };
 use crate::{
-    api::{
-        StockFeed,
-        status::{DashboardsStatus, reason},
-    },
+    api::status::reason,
     connection::{DatabaseConnection, Problem},
     context::Context,
     database::installation,
     dereference::{self, SecretName, hex},
-    events::Reason,
     metrics::Heal,
     scope::Scope,
     status::{Verdict, chain},
 };
+
+mod sweep;
+mod tell;
 
 /// The most imports in a round: those that are done are told, and shown to whom they concern, before the next come.
 const IMPORTS: usize = 20;
@@ -168,15 +165,23 @@ impl Round {
             .iter()
             .map(|(subject, (target, _))| (subject, target));
         if wrote || is_due {
-            rights::restrict(client, access, targets.clone(), &inventory).await?;
-            rights::lend(client, access, &inventory).await?;
+            let put_back = rights::restrict(client, access, targets.clone(), &inventory).await?
+                + rights::lend(client, access, &inventory).await?;
+            // Nothing of ours was new since they were looked at, so somebody else had changed them.
+            if put_back > 0 && !wrote && self.rights.is_some() {
+                info!(put_back, "Said again which rows and connections roles may read");
+                self.ctx.metrics.healed(Heal::DashboardAccess);
+            }
         }
+        let mut shown = Vec::new();
         for (subject, target) in targets {
             let was_shown = known.contains_key(subject) || seen.iter().all(|(other, _)| other != subject);
             if rights::show(client, access, subject, target, &inventory).await? && was_shown {
-                info!("Said again who sees {subject}");
-                self.ctx.metrics.healed(Heal::DashboardAccess);
+                shown.push(subject.clone());
             }
+        }
+        for subject in &shown {
+            self.announce(subject, &Done::Shown).await;
         }
         if wrote || is_due {
             self.rights = Some(Instant::now());
@@ -213,7 +218,12 @@ impl Round {
         if !together.is_empty() && self.read_together(dashboards, account, together).await {
             wanted.insert(Subject::Overview);
         }
+        let before = self.subjects.len();
         self.subjects.retain(|subject, _| wanted.contains(subject));
+        if self.subjects.len() < before {
+            // Roles see less now.
+            self.rights = None;
+        }
         known
     }
 
@@ -335,142 +345,6 @@ impl Round {
         Ok((seen, more))
     }
 
-    /// Says what came of it, where it is to be seen.
-    async fn tell(&self, dashboards: &Dashboards, seen: Vec<(Subject, Seen)>, missing: &[String]) {
-        for (subject, Seen { verdict, done, .. }) in seen {
-            if let Some(done) = &done {
-                self.announce(&subject, done).await;
-            }
-            let Subject::Feed(name) = &subject else {
-                if !verdict.is_true() {
-                    warn!(reason = %verdict.reason, detail = verdict.message, "Not as it should be: {subject}");
-                }
-                continue;
-            };
-            let Some((target, memory)) = self.subjects.get(&subject) else {
-                continue;
-            };
-            let mut verdict = verdict;
-            if verdict.is_true() && !missing.is_empty() {
-                verdict.message.push_str("; Superset has no role ");
-                verdict.message.push_str(&missing.join(", "));
-            }
-            let status = memory.held().map(|held| DashboardsStatus {
-                path: target.path.clone(),
-                revision: held.revision.clone(),
-            });
-            dashboards.tell(name, Said { verdict, status });
-        }
-        // Those that were not looked at again are as they were, whatever was said of all of them meanwhile.
-        for (subject, (target, memory)) in &self.subjects {
-            let (Subject::Feed(name), Some(verdict), Some(held)) = (subject, memory.verdict(), memory.held())
-            else {
-                continue;
-            };
-            if dashboards.is_in_trouble(name, verdict) {
-                let status = Some(DashboardsStatus {
-                    path: target.path.clone(),
-                    revision: held.revision.clone(),
-                });
-                let verdict = verdict.clone();
-                dashboards.tell(name, Said { verdict, status });
-            }
-        }
-    }
-
-    async fn announce(&self, subject: &Subject, done: &Done) {
-        let (reason, note) = match done {
-            Done::Imported => {
-                info!("Imported {subject}");
-                return;
-            }
-            Done::Healed(what) => {
-                self.ctx.metrics.healed(Heal::Dashboards);
-                info!(differences = what, "Healed {subject}");
-                (Reason::DashboardsHealed, what)
-            }
-            Done::Drifted(what) => {
-                warn!(differences = what, "Somebody changed {subject}");
-                (Reason::DashboardsDrifted, what)
-            }
-        };
-        if let Subject::Feed(name) = subject
-            && let Some(feed) = self.ctx.children.feeds.get(name.namespace(), name.name())
-            && let Ok(feed) = &feed.0
-        {
-            self.ctx.events.publish(feed, reason, note).await;
-        }
-    }
-
-    /// Removes what has no feed any more.
-    async fn sweep(
-        &mut self,
-        client: &Client,
-        inventory: &Inventory,
-        period: Duration,
-    ) -> Result<(), client::Error> {
-        self.kept.retain(|_, kept| kept.elapsed() < period);
-        for database in inventory.databases.values() {
-            if self.token.is_cancelled() || self.kept.contains_key(&database.uuid) {
-                continue;
-            }
-            let (what, bundle) = match inventory.owners.get(&database.uuid) {
-                Some(name) if !self.subjects.contains_key(&Subject::Feed(name.clone())) => {
-                    if self.is_wanted(name).await {
-                        continue;
-                    }
-                    (Subject::Feed(name.clone()).to_string(), nameless(name))
-                }
-                None if self.is_left_overview(database) => {
-                    (Subject::Overview.to_string(), superset::overview(&[], &nowhere()))
-                }
-                _ => continue,
-            };
-            match remove(client, &what, &bundle, database, inventory).await? {
-                Removed::All => info!("Removed {what}"),
-                Removed::But { charts, datasets } => {
-                    info!(
-                        charts,
-                        datasets, "Removed {what}, but for what charts and datasets of people need"
-                    );
-                    self.kept.insert(database.uuid.clone(), Instant::now());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_left_overview(&self, database: &Database) -> bool {
-        if self.subjects.contains_key(&Subject::Overview) || database.database_name != OVERVIEW_DATABASE {
-            return false;
-        }
-        // While feeds are still being looked at for the first time, it is not known yet whether there is to be one.
-        let feeds = self.ctx.children.feeds.all();
-        let none = feeds
-            .iter()
-            .all(|feed| !feed.0.as_ref().is_ok_and(has_dashboards));
-        let uuids = superset::overview(&[], &nowhere()).uuids_of("databases");
-        none && uuids.iter().any(|uuid| uuid.to_string() == database.uuid)
-    }
-
-    /// Whether a feed has dashboards although it has not said so yet. What cannot be found out is not removed.
-    async fn is_wanted(&self, name: &FeedName) -> bool {
-        let namespace = name.namespace();
-        let scope = &self.scope.namespaces;
-        if !scope.is_empty() && scope.iter().all(|watched| watched != namespace) {
-            return true;
-        }
-        let api = Api::<StockFeed>::namespaced(self.ctx.client.clone(), namespace);
-        match api.get_opt(name.name()).await {
-            Ok(feed) => feed.is_some_and(|feed| has_dashboards(&feed)),
-            Err(error) => {
-                warn!(error = %chain(&error), feed.namespace = namespace, feed.name = name.name(),
-                    "Could not find out whether a feed is gone; its dashboards stay");
-                true
-            }
-        }
-    }
-
     /// Looks after Superset's own database, where that is asked for.
     async fn own_database(&self, dashboards: &Dashboards) {
         let Some(secret) = &dashboards.settings.database_secret else {
@@ -544,10 +418,6 @@ impl Round {
             }),
         }
     }
-}
-
-fn has_dashboards(feed: &StockFeed) -> bool {
-    feed.metadata.deletion_timestamp.is_none() && feed.spec.dashboards.enabled
 }
 
 /// The password of the role that reads all feeds. It follows from that of the operator's account in Superset, so that it is nowhere kept

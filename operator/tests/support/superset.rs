@@ -48,10 +48,10 @@ use operator::{
     scope::Scope,
     secrets::Secrets,
     status::Truth,
+    turns::Turns,
 };
 use serde_json::{Value, json};
 use test_servers::TestSuperset;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
@@ -321,6 +321,15 @@ impl Stand {
             .sum())
     }
 
+    /// How often something of that kind was healed.
+    pub fn heals(&self, kind: &str) -> Result<u64> {
+        let text = self.ctx.metrics.render()?;
+        let label = format!("heals_total{{kind=\"{kind}\"}}");
+        let line = text.lines().find(|line| line.contains(&label));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        Ok(value.unwrap_or_default())
+    }
+
     pub fn events(&self) -> Vec<Value> {
         self.world.events.lock().unwrap().clone()
     }
@@ -488,8 +497,7 @@ fn context(world: &Arc<World>, settings: Superset, default_database: bool) -> Re
         },
         metrics,
         backoff: Backoff::new(Duration::from_secs(60)),
-        concurrency: 1,
-        turns: Semaphore::new(1),
+        turns: Turns::new(1),
         readiness: Readiness::default(),
         memory: Memory::default(),
         drains: Drains::default(),
