@@ -7,14 +7,13 @@ use std::{
 };
 
 use kube::Client;
-use tokio::sync::Semaphore;
 use traces::Endpoint;
 
 use crate::{
     backoff::Backoff, broker::Brokers, children::Children, dashboards::Dashboards, database::Databases,
     dereference::SecretName, drain::Drains, events::Events, flow::Flows, isolation::Isolation,
     leader::Leadership, metrics::Metrics, readiness::Readiness, release::evidence::Releases,
-    scaling::Scalings, secrets::Secrets,
+    scaling::Scalings, secrets::Secrets, turns::Turns,
 };
 
 /// The longest that one request to a broker may take.
@@ -45,9 +44,7 @@ pub struct Context {
     /// Waits of feeds.
     pub backoff: Backoff,
     /// How many feeds may be reconciled at the same time.
-    pub concurrency: usize,
-    /// How many more of them may be.
-    pub turns: Semaphore,
+    pub turns: Turns,
     /// What `/readyz` says.
     pub readiness: Readiness,
     /// Times of feeds.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use futures::{Stream, StreamExt as _, future, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::DeserializeGuard,
@@ -71,7 +71,11 @@ fn watch(
     let (feeds, writer) = children.feeds.join();
     let own = || watcher::Config::default().labels(MANAGED_SELECTOR);
     let feed_changes = objects::<DeserializeGuard<StockFeed>>(client, namespace, writer, scope.feeds())
-        .predicate_filter(wakes, PredicateConfig::default());
+        .predicate_filter(wakes, PredicateConfig::default())
+        .inspect_ok({
+            let ctx = Arc::clone(ctx);
+            move |_| ctx.turns.changed()
+        });
     let pods = objects(client, namespace, children.pods.join().1, own());
     let controller = Controller::for_stream(feed_changes, feeds)
         .owns_stream(objects(client, namespace, children.deployments.join().1, own()))

@@ -62,5 +62,6 @@ pub mod status;
 pub mod suspension;
 pub mod telemetry;
 pub mod token;
+pub mod turns;
 pub mod update_status;
 pub mod validate;

@@ -25,11 +25,11 @@ use operator::{
     scaling::Scalings,
     secrets::Secrets,
     server, telemetry,
+    turns::Turns,
 };
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use traces::Traces;
@@ -84,8 +84,7 @@ async fn main() -> anyhow::Result<()> {
         defaults,
         metrics,
         backoff: Backoff::new(resync),
-        concurrency: scope.concurrency.into(),
-        turns: Semaphore::new(scope.concurrency.into()),
+        turns: Turns::new(scope.concurrency.into()),
         readiness: Readiness::default(),
         memory: Memory::default(),
         drains: Drains::default(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::controller::Action};
+use kube::{Api, Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::controller::Action};
 use snafu::{ResultExt, Snafu};
 use strum::{EnumDiscriminants, IntoStaticStr};
 use traces::Place;
@@ -96,6 +96,14 @@ macro_rules! step {
     };
 }
 
+/// Whether somebody wants something else of a feed than when it was last looked at.
+fn is_changed(guard: &DeserializeGuard<StockFeed>) -> bool {
+    let meta = guard.meta();
+    let status = guard.0.as_ref().ok().and_then(|feed| feed.status.as_ref());
+    let observed = status.and_then(|status| status.observed_generation);
+    meta.deletion_timestamp.is_some() || observed != meta.generation
+}
+
 /// Reconciles one feed, and counts and logs how it went.
 #[tracing::instrument(skip_all, fields(feed.namespace = guard.namespace(), feed.name = guard.name_any(), trace_id = Empty))]
 pub(crate) async fn reconcile(
@@ -103,11 +111,20 @@ pub(crate) async fn reconcile(
     ctx: Arc<Context>,
 ) -> Result<Action, Error> {
     // Feeds that wait longest come first, and each namespace that is watched has a controller of its own: together they do no more than one.
-    let Ok(_turn) = ctx.turns.acquire().await else {
+    let waits = Instant::now();
+    let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
+    // As the watch has it at that moment.
+    let is_changed = || {
+        let latest = ctx.children.feeds.get(&namespace, &name);
+        latest.as_ref().is_none_or(|latest| is_changed(latest))
+    };
+    let Some(_turn) = ctx.turns.take(is_changed).await else {
         // The operator ends.
         return Ok(Action::await_change());
     };
     let began = Instant::now();
+    ctx.backoff
+        .waited(&guard.uid().unwrap_or_default(), began - waits);
     let span = trace_span!(
         target: traces::TARGET, "reconcile",
         feed.namespace = guard.namespace(), feed.name = guard.name_any(), outcome = Empty,
@@ -120,7 +137,8 @@ pub(crate) async fn reconcile(
         // Each of its steps asks whether this operator still leads.
         Ok(feed) => match ctx
             .leadership
-            .guard(attempt(&ctx, feed))
+            // Apart: feeds that wait for their turn, and that may be all there are, take little memory so.
+            .guard(Box::pin(attempt(&ctx, feed)))
             .instrument(span.clone())
             .await
         {

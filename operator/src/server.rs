@@ -44,7 +44,7 @@ async fn ready(State(ctx): State<Arc<Context>>) -> Response {
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> Response {
-    let running = ctx.concurrency.saturating_sub(ctx.turns.available_permits());
+    let running = ctx.turns.taken();
     ctx.metrics
         .observe(ctx.leadership.is_held(), running, &ctx.children, clock::now());
     match ctx.metrics.render() {

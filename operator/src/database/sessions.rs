@@ -21,6 +21,9 @@ use crate::{
 const SESSIONS: usize = 8;
 /// How long a session is kept that nobody uses.
 const IDLE: Duration = Duration::from_secs(90);
+/// How often a session is used. The server's process remembers what it ever saw of the catalogue, half a MiB a feed and more of one
+/// that it made, and gives none of it back.
+const USES: u32 = 32;
 /// A database that no feed has used for this long is forgotten, with its password.
 const UNUSED: Duration = Duration::from_secs(600);
 
@@ -37,12 +40,19 @@ pub struct Databases {
 /// One database, as one administrator may use it.
 pub(super) struct Server {
     limit: Arc<Semaphore>,
-    idle: Mutex<Vec<(Instant, PgConnection)>>,
+    idle: Mutex<Vec<Idle>>,
     proven: Mutex<HashMap<String, String>>,
     /// Schemas that were as they should be, and when.
     compared: Mutex<HashMap<String, Instant>>,
     /// Who makes it keeps the others waiting for it.
     reference: tokio::sync::Mutex<Option<Arc<Reference>>>,
+}
+
+/// A session that waits for its next use.
+struct Idle {
+    since: Instant,
+    uses: u32,
+    connection: PgConnection,
 }
 
 /// A session. It is kept for others when it is given back, and closed when it is dropped: what failed in it may go on failing.
@@ -51,6 +61,7 @@ pub(super) struct Session {
     pub(super) server: Arc<Server>,
     /// It is not to be used again: it was left in mid-work.
     pub(super) spoilt: bool,
+    uses: u32,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -101,13 +112,21 @@ impl Databases {
         let server = self.server(admin);
         // Never closed, so that there is always a permit in the end.
         let permit = Arc::clone(&server.limit).acquire_owned().await.ok();
-        while let Some(mut connection) = server.take() {
+        while let Some(Idle {
+            uses, mut connection, ..
+        }) = server.take()
+        {
+            if uses >= USES {
+                connection.close().await.ok();
+                continue;
+            }
             // The server may have ended it meanwhile.
             if connection.ping().await.is_ok() {
                 return Ok(Session {
                     connection,
                     server,
                     spoilt: false,
+                    uses: uses + 1,
                     _permit: permit,
                 });
             }
@@ -116,6 +135,7 @@ impl Databases {
             connection: connect_admin(admin).await?,
             server,
             spoilt: false,
+            uses: 1,
             _permit: permit,
         })
     }
@@ -170,10 +190,10 @@ impl Databases {
 }
 
 impl Server {
-    fn take(&self) -> Option<PgConnection> {
+    fn take(&self) -> Option<Idle> {
         let mut idle = lock(&self.idle);
-        idle.retain(|(since, _)| since.elapsed() < IDLE);
-        idle.pop().map(|(_, connection)| connection)
+        idle.retain(|idle| idle.since.elapsed() < IDLE);
+        idle.pop()
     }
 
     /// Whether a role was seen to log in while it was as it is now.
@@ -202,7 +222,11 @@ impl Session {
         if self.spoilt {
             return;
         }
-        lock(&self.server.idle).push((Instant::now(), self.connection));
+        lock(&self.server.idle).push(Idle {
+            since: Instant::now(),
+            uses: self.uses,
+            connection: self.connection,
+        });
     }
 }
 
