@@ -163,7 +163,8 @@ async fn diagnose(cluster: &Cluster, namespace: &str) {
         text.push_str(&format!("\n$ kubectl {}\n{answer}", question.join(" ")));
     }
     let folder = std::env::var_os("STOCKFEED_ARTEFACTS").map_or_else(std::env::temp_dir, PathBuf::from);
-    let path = folder.join(format!("{namespace}.log"));
+    // Beside the test's own log, which is called as the namespace is.
+    let path = folder.join(format!("{namespace}-cluster.log"));
     match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text)) {
         Ok(()) => say(format!("what the cluster says: {}", path.display())),
         Err(error) => say(format!("failed to write {}: {error}", path.display())),

@@ -22,6 +22,12 @@ const { chromium } = createRequire(process.env.SUPERSET_BROWSER_FROM ?? web)("pl
 /** A machine that builds something else beside is slow, and Superset's first page is many megabytes. */
 const PATIENCE_MILLISECONDS = 120_000;
 const WIDTH = 1500;
+/**
+ * Chromium gives up every request when the machine gets or loses an address, which it does with each pod of a cluster that runs
+ * on it. That says nothing of Superset: what was being looked at is looked at again.
+ */
+const NETWORK_CHANGED = "ERR_NETWORK_CHANGED";
+const ATTEMPTS = 5;
 
 const base = required("SUPERSET_URL").replace(/\/$/, "");
 const username = process.env.SUPERSET_USERNAME ?? "admin";
@@ -37,14 +43,14 @@ const browser = await chromium.launch({
   // In a container, and for root, Chromium's own sandbox cannot be made.
   args: ["--no-sandbox", "--disable-dev-shm-usage"],
 });
-const report = { url: base, username, dashboards: {}, wrong: [] };
+const report = { url: base, username, dashboards: {}, again: 0, wrong: [] };
 try {
   // High enough that no chart is below the edge: those are not drawn before somebody scrolls to them.
   const page = await browser.newPage({ viewport: { width: WIDTH, height: 3200 }, locale: "en-GB", timezoneId: "UTC" });
   page.setDefaultTimeout(PATIENCE_MILLISECONDS);
   watch(page);
-  await login(page);
-  for (const slug of slugs) report.dashboards[slug] = await dashboard(page, slug);
+  await undisturbed(() => login(page));
+  for (const slug of slugs) report.dashboards[slug] = await undisturbed(() => dashboard(page, slug));
 } catch (error) {
   report.wrong.push(error.message);
 } finally {
@@ -64,6 +70,28 @@ function required(name) {
 
 function list(name) {
   return (process.env[name] ?? "").split(",").filter((item) => item !== "");
+}
+
+/** Does something again while the network changes under it. */
+async function undisturbed(work) {
+  for (let attempt = 1; ; attempt += 1) {
+    const before = report.wrong.length;
+    let failed = null;
+    let result;
+    try {
+      result = await work();
+    } catch (error) {
+      failed = error;
+    }
+    const news = [...report.wrong.slice(before), failed?.message ?? ""];
+    if (attempt < ATTEMPTS && news.some((each) => each.includes(NETWORK_CHANGED))) {
+      report.wrong.length = before;
+      report.again += 1;
+      continue;
+    }
+    if (failed) throw failed;
+    return result;
+  }
 }
 
 /** The page writes the colours that it gave to labels, whoever looks; who may only look is refused. */
@@ -90,6 +118,8 @@ function watch(page) {
 
 async function login(page) {
   await page.goto(`${base}/login/`, { waitUntil: "domcontentloaded" });
+  // Already, when the network changed after that.
+  if (!new URL(page.url()).pathname.startsWith("/login")) return;
   await page.locator('#username, [data-test="username-input"]').first().fill(username);
   await page.locator('#password, [data-test="password-input"]').first().fill(password);
   await page.locator('button[type="submit"], [data-test="login-button"]').first().click();

@@ -148,9 +148,12 @@ impl Round {
         let (seen, more) = self
             .look_at_all(client, &known, &inventory, settings.check_period)
             .await?;
-        let wrote = seen
+        let imported: BTreeSet<_> = seen
             .iter()
-            .any(|(_, seen)| matches!(seen.done, Some(Done::Imported | Done::Healed(_))));
+            .filter(|(_, seen)| matches!(seen.done, Some(Done::Imported | Done::Healed(_))))
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        let wrote = !imported.is_empty();
         if wrote {
             inventory = self.inventory(client).await?;
         }
@@ -175,8 +178,9 @@ impl Round {
         }
         let mut shown = Vec::new();
         for (subject, target) in targets {
-            let was_shown = known.contains_key(subject) || seen.iter().all(|(other, _)| other != subject);
-            if rights::show(client, access, subject, target, &inventory).await? && was_shown {
+            let showed = rights::show(client, access, subject, target, &inventory).await?;
+            // What was imported now was not shown before, or goes with that.
+            if showed && !imported.contains(subject) {
                 shown.push(subject.clone());
             }
         }

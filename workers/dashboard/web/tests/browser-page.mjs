@@ -8,6 +8,14 @@ const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.
 /** A machine that builds something else beside is slow. */
 const PATIENCE_MILLISECONDS = 60_000;
 
+/**
+ * Chromium gives up every request when the machine gets or loses an address, which it does with each pod of a cluster that runs
+ * on it. That says nothing of a page.
+ */
+export const NETWORK_CHANGED = "ERR_NETWORK_CHANGED";
+/** How often a page is opened in all, while the network changes. */
+export const ATTEMPTS = 5;
+
 /** Chromium. One that died is started again. */
 export class Browser {
   #browser = null;
@@ -51,7 +59,7 @@ export class Checks {
   async of(name, work) {
     if (!name.includes(process.env.DASHBOARD_ONLY ?? "")) return;
     let error = null;
-    for (let attempt = 0; attempt < 2; attempt += 1) {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       error = null;
       try {
         await work();
@@ -59,8 +67,9 @@ export class Checks {
         error = failed.message.split("\n").slice(0, 12).join("\n");
       }
       // A browser that somebody ended says nothing of the page; one that a page ends will end again.
-      if (error === null || !this.browser.died) break;
-      console.log(`again  ${name}: the browser ended`);
+      const ended = this.browser.died && attempt === 1;
+      if (error === null || !(ended || error.includes(NETWORK_CHANGED))) break;
+      console.log(`again  ${name}: ${ended ? "the browser ended" : "the network changed"}`);
     }
     this.results.push({ name, error });
     console.log(`${error === null ? "ok    " : "FAILED"} ${name}${error === null ? "" : `\n${error}`}`);

@@ -12,6 +12,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { createServer, request } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { chromium } from "playwright-core";
+import { ATTEMPTS, NETWORK_CHANGED } from "./browser-page.mjs";
 
 const PATIENCE_MILLISECONDS = 40_000;
 /** How long a page may take to ask for what it shows. */
@@ -129,9 +130,21 @@ try {
     if (one.failure()?.errorText !== "net::ERR_ABORTED") wrong.add(`${one.url()}: ${one.failure()?.errorText}`);
   });
   for (const route of routes) {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      await open(route, attempt > 1);
+      if (![...wrong].some((one) => one.includes(NETWORK_CHANGED))) break;
+      console.log(`again  ${route}: the network changed`);
+    }
+    await page.screenshot({ path: join(artefacts, `${route.slice(1).replaceAll(/[/:]/g, "_")}.png`) });
+    if (wrong.size > 0) failed += 1;
+    console.log(`${wrong.size > 0 ? "FAILED" : "ok    "} ${route}${[...wrong].map((one) => `\n  ${one}`).join("")}`);
+  }
+
+  async function open(route, again) {
     wrong = new Set();
     try {
       await page.goto(`${server.base}/#${route}`);
+      if (again) await page.reload();
       await page.waitForSelector(".ant-layout");
       const text = shows.get(route);
       if (text) await page.getByText(text).first().waitFor();
@@ -146,9 +159,6 @@ try {
     } catch (error) {
       wrong.add(error.message.split("\n").slice(0, 4).join("\n"));
     }
-    await page.screenshot({ path: join(artefacts, `${route.slice(1).replaceAll(/[/:]/g, "_")}.png`) });
-    if (wrong.size > 0) failed += 1;
-    console.log(`${wrong.size > 0 ? "FAILED" : "ok    "} ${route}${[...wrong].map((one) => `\n  ${one}`).join("")}`);
   }
 } finally {
   await browser.close();
