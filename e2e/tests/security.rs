@@ -40,7 +40,8 @@ const NAMESPACES: [&str; 2] = [SYSTEM, "markets"];
 async fn nothing_runs_as_root_and_no_secret_shows() -> Result<()> {
     run_in("e2e-security", async |cluster, namespace| {
         let outcome = look(cluster, namespace).await;
-        put_right(cluster, namespace).await.and(outcome)
+        let right = put_right(cluster, namespace).await;
+        outcome.and(right)
     })
     .await
 }

@@ -97,7 +97,7 @@ macro_rules! step {
 }
 
 /// Whether somebody wants something else of a feed than when it was last looked at.
-fn is_changed(guard: &DeserializeGuard<StockFeed>) -> bool {
+fn wants_something_else(guard: &DeserializeGuard<StockFeed>) -> bool {
     let meta = guard.meta();
     let status = guard.0.as_ref().ok().and_then(|feed| feed.status.as_ref());
     let observed = status.and_then(|status| status.observed_generation);
@@ -116,7 +116,7 @@ pub(crate) async fn reconcile(
     // As the watch has it at that moment.
     let is_changed = || {
         let latest = ctx.children.feeds.get(&namespace, &name);
-        latest.as_ref().is_none_or(|latest| is_changed(latest))
+        latest.as_ref().is_none_or(|latest| wants_something_else(latest))
     };
     let Some(_turn) = ctx.turns.take(is_changed).await else {
         // The operator ends.

@@ -274,15 +274,12 @@ async fn roles_see_their_feeds_and_their_rows_and_analysts_may_query() -> anyhow
     let symbols = stand.symbols_seen(&stand.admin, &seen).await?;
     ensure!(symbols == ["AAPL", "MSFT"], "{symbols:?}");
 
-    let query = |database: i64, sql: String| json!({"database_id": database, "sql": sql, "runAsync": false});
     let (own, others) = (
         stand.database(&seen).await?.unwrap(),
         stand.database(&hidden).await?.unwrap(),
     );
     let select = format!("SELECT symbol FROM {}.stock_data", seen.schema());
-    let rows = analyst
-        .post("sqllab/execute/", &query(own, select.clone()))
-        .await?;
+    let rows = analyst.query(own, &select).await?;
     ensure!(
         rows["data"].as_array().is_some_and(|rows| rows.len() == 2),
         "{rows}"
@@ -293,7 +290,7 @@ async fn roles_see_their_feeds_and_their_rows_and_analysts_may_query() -> anyhow
         (&analyst, others, select.clone()),
         (&viewer, own, select),
     ] {
-        let answer = user.post("sqllab/execute/", &query(database, sql.clone())).await;
+        let answer = user.query(database, &sql).await;
         ensure!(answer.is_err(), "{} may {sql}: {answer:?}", user.name);
     }
     Ok(())
@@ -354,8 +351,7 @@ async fn who_sees_what_is_put_back_when_somebody_changed_it() -> anyhow::Result<
     ensure!(symbols == ["AAPL"], "{symbols:?}");
     let database = stand.database(&feed).await?.context("no connection")?;
     let sql = format!("SELECT symbol FROM {}.stock_data", feed.schema());
-    let query = json!({"database_id": database, "sql": sql, "runAsync": false});
-    let rows = analyst.post("sqllab/execute/", &query).await?;
+    let rows = analyst.query(database, &sql).await?;
     ensure!(
         rows["data"].as_array().is_some_and(|rows| rows.len() == 2),
         "{rows}"

@@ -62,7 +62,7 @@ impl Program {
 /// What cargo built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Built {
-    pub tests: Vec<Program>,
+    tests: Vec<Program>,
     /// Ordinary programs, which tests start.
     binaries: Vec<(String, PathBuf)>,
 }
@@ -169,36 +169,25 @@ pub fn run(
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    some(passed.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// That number of tests, unless it is none: a filter may have been wrong.
-pub fn some(tests: u64) -> Result<u64> {
-    if tests == 0 {
+    let passed = passed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if passed == 0 {
         bail!("not one test ran");
     }
-    Ok(tests)
+    Ok(passed)
 }
 
-/// Prints what a test runner, or several that cargo started, said at the end, and counts the tests that passed.
-pub fn closing_lines(log: &Log, runner: &str, result: Result<()>) -> Result<u64> {
+/// Prints what a program of tests said at the end, and counts the tests that passed.
+pub fn closing_lines(log: &Log, label: &str, result: Result<()>) -> Result<u64> {
     let text = String::from_utf8_lossy(&fs::read(log.path())?).into_owned();
     let mut passed = 0;
-    let mut runner = runner.to_owned();
     for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.starts_with("Running ") || trimmed.starts_with("Doc-tests ") {
-            trimmed
-                .split(" (")
-                .next()
-                .unwrap_or(trimmed)
-                .clone_into(&mut runner);
-        } else if let Some(summary) = line.strip_prefix("test result: ") {
-            passed += count_passed(summary);
-            if !summary.contains(" 0 passed; 0 failed") {
-                // The runner's own line, as it wrote it: other programs look for it.
-                println!("    {runner}\n{line}");
-            }
+        let Some(summary) = line.strip_prefix("test result: ") else {
+            continue;
+        };
+        passed += count_passed(summary);
+        if !summary.contains(" 0 passed; 0 failed") {
+            // The program's own line, as it wrote it: other programs look for it.
+            println!("    {label}\n{line}");
         }
     }
     if let Err(error) = result {
@@ -292,6 +281,37 @@ mod tests {
             error.map_err(|error| error.to_string()),
             Err("failed: tested/one".to_owned())
         );
+    }
+
+    /// Examples in documentation are run by rustdoc, which has to compile all libraries once more; so there are to be none.
+    #[test]
+    fn no_example_in_documentation_is_left_unrun() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("no parent")?;
+        let listed = Command::new("git")
+            .current_dir(root)
+            .args(["ls-files", "*.rs"])
+            .output()?;
+        let listed = String::from_utf8(listed.stdout)?;
+        assert!(listed.lines().count() > 100, "git lists no sources");
+        for path in listed
+            .lines()
+            .map(|path| root.join(path))
+            .filter(|path| path.exists())
+        {
+            let text = fs::read_to_string(&path)?;
+            let comments = text.lines().map(str::trim_start).filter_map(|line| {
+                let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+                comment.map(str::trim)
+            });
+            let mut fences = comments.filter(|comment| comment.starts_with("```"));
+            while let (Some(opening), Some(_)) = (fences.next(), fences.next()) {
+                let is_no_rust = matches!(opening, "```text" | "```sh");
+                assert!(is_no_rust, "{}: write it as a test", path.display());
+            }
+        }
+        Ok(())
     }
 
     #[test]

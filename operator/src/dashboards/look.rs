@@ -53,8 +53,6 @@ pub enum Done {
     Healed(String),
     /// They are not as they should be, and are left so.
     Drifted(String),
-    /// Others saw them than are to see them, and those see them again.
-    Shown,
 }
 
 /// What a look is for.

@@ -185,7 +185,7 @@ impl Round {
             }
         }
         for subject in &shown {
-            self.announce(subject, &Done::Shown).await;
+            self.shown_again(subject).await;
         }
         if wrote || is_due {
             self.rights = Some(Instant::now());

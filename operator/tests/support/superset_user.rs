@@ -90,6 +90,12 @@ impl User {
         self.send(Method::DELETE, path, None).await
     }
 
+    /// What SQL Lab answers.
+    pub async fn query(&self, database: i64, sql: &str) -> Result<Value> {
+        let body = json!({"database_id": database, "sql": sql, "runAsync": false});
+        self.post("sqllab/execute/", &body).await
+    }
+
     pub async fn list(&self, path: &str, query: &str) -> Result<Vec<Value>> {
         let answer = self.get(&format!("{path}?q={query}")).await?;
         let result = answer["result"].as_array().cloned();

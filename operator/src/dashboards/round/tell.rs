@@ -56,7 +56,7 @@ impl Round {
         }
     }
 
-    pub(super) async fn announce(&self, subject: &Subject, done: &Done) {
+    async fn announce(&self, subject: &Subject, done: &Done) {
         let (reason, note) = match done {
             Done::Imported => {
                 info!("Imported {subject}");
@@ -71,12 +71,20 @@ impl Round {
                 warn!(differences = what, "Somebody changed {subject}");
                 (Reason::DashboardsDrifted, what.as_str())
             }
-            Done::Shown => {
-                self.ctx.metrics.healed(Heal::DashboardAccess);
-                info!("Said again who sees {subject}");
-                (Reason::DashboardsHealed, "the dashboard was shown to other roles")
-            }
         };
+        self.publish(subject, reason, note).await;
+    }
+
+    /// Others saw a dashboard than are to see it, and those see it again.
+    pub(super) async fn shown_again(&self, subject: &Subject) {
+        self.ctx.metrics.healed(Heal::DashboardAccess);
+        info!("Said again who sees {subject}");
+        let note = "the dashboard was shown to other roles";
+        self.publish(subject, Reason::DashboardsHealed, note).await;
+    }
+
+    /// An Event of the feed; all feeds together have none.
+    async fn publish(&self, subject: &Subject, reason: Reason, note: &str) {
         if let Subject::Feed(name) = subject
             && let Some(feed) = self.ctx.children.feeds.get(name.namespace(), name.name())
             && let Ok(feed) = &feed.0
