@@ -9,10 +9,7 @@ use std::{
 };
 
 use contract::{
-    config::{
-        Duplicates, MAX_PARTITIONS, MAX_SYMBOLS, MIN_INTERVAL, MarketHours, QueueGeneration, QuotaConfig,
-        QuotaPolicy,
-    },
+    config::{Duplicates, MAX_PARTITIONS, MAX_SYMBOLS, MIN_INTERVAL, MarketHours, QueueGeneration},
     duration,
     names::FeedName,
     symbol::Symbol,
@@ -20,26 +17,35 @@ use contract::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
-use snafu::{ResultExt, Snafu, ensure};
-use strum::{EnumDiscriminants, IntoStaticStr};
+use snafu::{ResultExt as _, ensure};
 
 use crate::{
-    api::{self, SecretKeyRef, StockFeed, status::Quota},
+    api::{self, StockFeed, status::Quota},
     connection::{BrokerConnection, DatabaseConnection, Problem},
     context::{Defaults, Images},
     dereference::{OwnSecret, References},
     generations::Generations,
     isolation::Isolation,
     labels::Component,
-    quota::{Ask, Assessment, NO_PLAN, assess},
+    quota::{Ask, Assessment, assess},
     release,
     rollout::Rollout,
-    scaling::{Limits, limits},
+    scaling::Limits,
     token::ApiToken,
 };
 
+mod error;
+mod source;
 pub mod template;
 
+use error::{
+    DuplicateSymbolSnafu, DuplicateWindowSnafu, DurationSnafu, IntervalSnafu, NameLengthSnafu, NameSnafu,
+    NoUidSnafu, NoWindowSnafu, PartitionsSnafu, PodTemplateSnafu, RetentionSnafu, SpoolSnafu,
+    SymbolCountSnafu, SymbolSnafu, TooShortSnafu, WindowSnafu,
+};
+pub use error::{Error, ErrorKind};
+use source::source;
+pub use source::{SourceKind, ValidatedSource};
 use template::Overrides;
 
 /// The shortest look ahead: clocks that are kept in time differ less.
@@ -174,164 +180,6 @@ impl WorkerOverrides {
             Component::Processor => &self.processor,
         }
     }
-}
-
-/// Where quotes come from.
-#[derive(Clone, Debug)]
-pub struct ValidatedSource {
-    /// Which source.
-    pub kind: SourceKind,
-    /// How far behind its own clock the source may publish.
-    pub delay: Duration,
-    /// The Secret with the API key; `None`: the source needs none.
-    pub secret: Option<SecretKeyRef>,
-    /// A fingerprint of the API key, or why there is none.
-    pub fingerprint: Result<String, Problem>,
-    /// How many calls may be made.
-    pub quota: QuotaConfig,
-}
-
-/// A source.
-#[derive(Clone, Debug)]
-pub enum SourceKind {
-    /// Financial Modeling Prep.
-    Fmp {
-        /// The URL that the endpoints are appended to.
-        base_url: String,
-        /// Whether the plan has the batch endpoint.
-        batch: bool,
-    },
-    /// Any HTTP API, as the spec says.
-    Http(Box<api::Http>),
-}
-
-/// Why a feed cannot be built.
-#[derive(Debug, Snafu, EnumDiscriminants)]
-#[strum_discriminants(
-    name(ErrorKind),
-    derive(IntoStaticStr),
-    doc = "The variants of [`Error`], as words."
-)]
-pub enum Error {
-    /// The name cannot be part of others.
-    #[snafu(display("metadata.name: {source}"))]
-    Name {
-        /// Why.
-        source: contract::names::InvalidName,
-    },
-    /// The name is too long to be part of others.
-    #[snafu(display(
-        "metadata.name has {length} characters, at most {} are possible",
-        api::MAX_NAME
-    ))]
-    NameLength {
-        /// How long it is.
-        length: usize,
-    },
-    /// The object did not come from an API server.
-    #[snafu(display("metadata has no UID"))]
-    NoUid,
-    /// None, or too many.
-    #[snafu(display("spec.symbols has {count} entries, not 1 to {MAX_SYMBOLS}"))]
-    SymbolCount {
-        /// How many.
-        count: usize,
-    },
-    /// Not a symbol.
-    #[snafu(display("spec.symbols: {source}"))]
-    Symbol {
-        /// Why.
-        source: contract::symbol::InvalidSymbol,
-    },
-    /// The same symbol again.
-    #[snafu(display("spec.symbols names {symbol} twice"))]
-    DuplicateSymbol {
-        /// Which.
-        symbol: Symbol,
-    },
-    /// Not a duration.
-    #[snafu(display("{field}: {source}"))]
-    Duration {
-        /// Where.
-        field: &'static str,
-        /// Why.
-        source: contract::duration::InvalidDuration,
-    },
-    /// Polls would come too fast.
-    #[snafu(display("spec.interval is {interval}, at least 100ms are needed"))]
-    Interval {
-        /// What was asked.
-        interval: String,
-    },
-    /// No partition, or too many.
-    #[snafu(display("spec.processing.partitions is {partitions}, not 1 to {MAX_PARTITIONS}"))]
-    Partitions {
-        /// What was asked.
-        partitions: i32,
-    },
-    /// A number of processors that cannot be.
-    #[snafu(transparent)]
-    Replicas {
-        /// Why.
-        source: limits::Error,
-    },
-    /// No candles.
-    #[snafu(display("spec.processing.windows names none"))]
-    NoWindow,
-    /// Not a width.
-    #[snafu(display("spec.processing.windows: {source}"))]
-    Window {
-        /// Why.
-        source: contract::window::UnknownWidth,
-    },
-    /// The same width again.
-    #[snafu(display("spec.processing.windows names {window} twice"))]
-    DuplicateWindow {
-        /// Which.
-        window: WindowWidth,
-    },
-    /// None, or more than one.
-    #[snafu(display("spec.source must have exactly one of fmp and http"))]
-    Source,
-    /// A URL without a place for a symbol.
-    #[snafu(display(
-        "spec.source.http.url must be an http or https URL without user and fragment, and hold {{symbol}} or {{symbols}}"
-    ))]
-    Template,
-    /// Bytes that make no spool.
-    #[snafu(display("spec.spool.maxMebibytes is {value}, not 1 to 65536"))]
-    Spool {
-        /// What was asked.
-        value: i32,
-    },
-    /// Not an address of HTTP.
-    #[snafu(display("spec.source.fmp.baseUrl is not an http or https URL without user, query and fragment"))]
-    BaseUrl,
-    /// Ticks that are right would be quarantined.
-    #[snafu(display("{field} is shorter than {}", duration::format(*least)))]
-    TooShort {
-        /// Where.
-        field: &'static str,
-        /// The least.
-        least: Duration,
-    },
-    /// Everything would be dropped at once.
-    #[snafu(display("spec.storage.retention is shorter than a day"))]
-    Retention,
-    /// A worker's pod cannot be made as it is asked for.
-    #[snafu(display("{source}"))]
-    PodTemplate {
-        /// Why.
-        source: template::Error,
-    },
-    /// A limit that allows nothing.
-    #[snafu(display("{field} is {value}, not at least 1"))]
-    Calls {
-        /// Where.
-        field: &'static str,
-        /// What was asked.
-        value: i64,
-    },
 }
 
 impl ValidatedFeed {
@@ -571,101 +419,6 @@ fn in_range(number: i32) -> Option<u16> {
         .filter(|number| (1..=MAX_PARTITIONS).contains(number))
 }
 
-fn limit(field: &'static str, value: Option<i64>) -> Result<Option<u64>, Error> {
-    let Some(value) = value else { return Ok(None) };
-    match u64::try_from(value) {
-        Ok(limit) if limit > 0 => Ok(Some(limit)),
-        _ => CallsSnafu { field, value }.fail(),
-    }
-}
-
-fn source(
-    feed: &StockFeed,
-    fingerprint: Result<String, Problem>,
-    feeds: u64,
-) -> Result<ValidatedSource, Error> {
-    let spec = &feed.spec.source;
-    let (kind, delay, per_day, per_minute, policy) = match (&spec.fmp, &spec.http) {
-        (Some(fmp), None) => {
-            let per_day = limit("spec.source.fmp.callsPerDay", fmp.calls_per_day)?;
-            let per_minute = limit("spec.source.fmp.callsPerMinute", fmp.calls_per_minute)?;
-            (
-                SourceKind::Fmp {
-                    base_url: base_url(&fmp.base_url)?,
-                    batch: fmp.plan.has_batch(),
-                },
-                time("spec.source.fmp.delay", &fmp.delay)?,
-                per_day.or_else(|| fmp.plan.calls_per_day()),
-                per_minute.or_else(|| fmp.plan.calls_per_minute()),
-                fmp.quota_policy,
-            )
-        }
-        (None, Some(http)) => {
-            url_template(&http.url)?;
-            (
-                SourceKind::Http(Box::new(http.clone())),
-                time("spec.source.http.delay", &http.delay)?,
-                limit("spec.source.http.callsPerDay", http.calls_per_day)?,
-                limit("spec.source.http.callsPerMinute", http.calls_per_minute)?,
-                http.quota_policy,
-            )
-        }
-        _ => return SourceSnafu.fail(),
-    };
-    let secret = spec.api_key().cloned();
-    let namespace = feed.namespace().unwrap_or_default();
-    let key = match &secret {
-        Some(secret) => format!("{namespace}/{}/{}", secret.name, secret.key),
-        // Nobody else is counted with it.
-        None => format!("{namespace}//{}", feed.name_any()),
-    };
-    Ok(ValidatedSource {
-        kind,
-        delay,
-        secret,
-        fingerprint,
-        quota: QuotaConfig {
-            calls_per_day: per_day,
-            calls_per_minute: per_minute,
-            policy: match policy {
-                api::QuotaPolicy::Stretch => QuotaPolicy::Stretch,
-                api::QuotaPolicy::Enforce => QuotaPolicy::Enforce,
-            },
-            plan: spec
-                .fmp
-                .as_ref()
-                .map_or(NO_PLAN, |fmp| fmp.plan.name())
-                .to_owned(),
-            key,
-            feeds: feeds.max(1),
-        },
-    })
-}
-
-impl ValidatedSource {
-    /// Whether many symbols are asked for in one call.
-    #[must_use]
-    pub fn batch(&self) -> bool {
-        match &self.kind {
-            SourceKind::Fmp { batch, .. } => *batch,
-            SourceKind::Http(http) => http.url.contains("{symbols}"),
-        }
-    }
-}
-
-fn url_template(text: &str) -> Result<(), Error> {
-    let example = text.replace("{symbols}", "A").replace("{symbol}", "A");
-    let url: reqwest::Url = example.parse().map_err(|_| TemplateSnafu.build())?;
-    let plain = ["http", "https"].contains(&url.scheme())
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.fragment().is_none()
-        && example != text;
-    ensure!(plain, TemplateSnafu);
-    Ok(())
-}
-
 fn spool_bytes(value: i32) -> Result<u64, Error> {
     let mebibytes = u64::try_from(value)
         .ok()
@@ -673,18 +426,6 @@ fn spool_bytes(value: i32) -> Result<u64, Error> {
     mebibytes
         .map(|mebibytes| mebibytes << 20)
         .ok_or_else(|| SpoolSnafu { value }.build())
-}
-
-fn base_url(text: &str) -> Result<String, Error> {
-    let url: reqwest::Url = text.parse().map_err(|_| BaseUrlSnafu.build())?;
-    let plain = ["http", "https"].contains(&url.scheme())
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    ensure!(plain, BaseUrlSnafu);
-    Ok(text.trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]

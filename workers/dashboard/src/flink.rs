@@ -14,6 +14,7 @@ mod jobs;
 mod metrics;
 pub mod operations;
 pub mod task_managers;
+mod tasks;
 mod vertices;
 
 #[cfg(test)]
