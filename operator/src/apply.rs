@@ -238,9 +238,9 @@ impl<'a> Applier<'a> {
         K: Child,
     {
         let Optional { wanted, unwanted } = objects;
-        let watched = |name: &str| K::cache(&self.ctx.children)?.get(&self.namespace, name);
+        let watched = |name: &str| K::cache(&self.ctx.children)?.unpacked(&self.namespace, name);
         // The watch suffices: what it does not see has not our label, and is none of our business.
-        let ours = |name: &&String| watched(name).is_some_and(|live| belongs_to(live.as_ref(), &self.uid));
+        let ours = |name: &&String| watched(name).is_some_and(|live| belongs_to(&live, &self.uid));
         let made = made && wanted.iter().any(|object| watched(&object.name_any()).is_some());
         let leftover: Vec<_> = unwanted.iter().filter(ours).cloned().collect();
         for name in &leftover {
@@ -289,8 +289,8 @@ impl<'a> Applier<'a> {
 
     /// An object as the watch has it. The API server is asked where there is none: the watch sees only what has our label.
     async fn known<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
-        match K::cache(&self.ctx.children).and_then(|cache| cache.get(&self.namespace, name)) {
-            Some(object) => Ok(Some(K::clone(&object))),
+        match K::cache(&self.ctx.children).and_then(|cache| cache.unpacked(&self.namespace, name)) {
+            Some(object) => Ok(Some(object)),
             None => self.read(name).await,
         }
     }

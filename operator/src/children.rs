@@ -27,6 +27,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
+mod packed;
+
+pub use packed::{Keep, Packed};
+
 use crate::{
     api::StockFeed,
     labels::{Component, selector},
@@ -39,19 +43,19 @@ pub struct Children {
     /// The feeds. One that cannot be read is kept as well.
     pub feeds: Cache<DeserializeGuard<StockFeed>>,
     /// Workers.
-    pub deployments: Cache<Deployment>,
+    pub deployments: Cache<Packed<Deployment>>,
     /// Configurations.
-    pub config_maps: Cache<ConfigMap>,
+    pub config_maps: Cache<Packed<ConfigMap>>,
     /// Addresses of workers.
-    pub services: Cache<Service>,
+    pub services: Cache<Packed<Service>>,
     /// Accounts of workers.
-    pub service_accounts: Cache<ServiceAccount>,
+    pub service_accounts: Cache<Packed<ServiceAccount>>,
     /// Who may speak with whom.
-    pub network_policies: Cache<NetworkPolicy>,
+    pub network_policies: Cache<Packed<NetworkPolicy>>,
     /// How many workers may be taken away at once.
-    pub disruption_budgets: Cache<PodDisruptionBudget>,
+    pub disruption_budgets: Cache<Packed<PodDisruptionBudget>>,
     /// Pods of workers.
-    pub pods: Cache<Pod>,
+    pub pods: Cache<Packed<Pod>>,
     /// Set when all of them have been listed.
     listed: OnceCell<()>,
 }
@@ -124,6 +128,17 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + 'static> Cache<K> {
     }
 }
 
+impl<K> Cache<Packed<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + 'static,
+{
+    /// One object, unpacked.
+    #[must_use]
+    pub fn unpacked(&self, namespace: &str, name: &str) -> Option<K> {
+        self.get(namespace, name)?.unpack()
+    }
+}
+
 impl Children {
     /// Waits until everything that is there has been listed once. False when a watch has ended before that.
     ///
@@ -151,13 +166,14 @@ impl Children {
 
     /// The pods of a worker that have not ended: those that are on their way out still work.
     #[must_use]
-    pub fn living_pods(&self, namespace: &str, feed: &str, component: Component) -> Vec<Arc<Pod>> {
+    pub fn living_pods(&self, namespace: &str, feed: &str, component: Component) -> Vec<Pod> {
         let selector = selector(feed, component);
-        self.pods.of(namespace, |pod| {
+        let selected = self.pods.of(namespace, |pod| {
             let labels = pod.labels();
-            let selected = selector.iter().all(|(key, value)| labels.get(key) == Some(value));
-            selected && is_living(pod)
-        })
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        });
+        let pods = selected.iter().filter_map(|pod| pod.unpack());
+        pods.filter(is_living).collect()
     }
 }
 
@@ -183,7 +199,7 @@ pub trait Child:
     const IS_SECRET: bool = false;
 
     /// Where the watch keeps it; `None` for a kind that is not watched.
-    fn cache(children: &Children) -> Option<&Cache<Self>>;
+    fn cache(children: &Children) -> Option<&Cache<Packed<Self>>>;
 
     /// Reads it by way of what is remembered of Secrets; `None` for other kinds.
     fn secret<'a>(
@@ -201,7 +217,7 @@ pub trait Child:
 macro_rules! watched {
     ($($kind:ty: $field:ident),* $(,)?) => {
         $(impl Child for $kind {
-            fn cache(children: &Children) -> Option<&Cache<Self>> {
+            fn cache(children: &Children) -> Option<&Cache<Packed<Self>>> {
                 Some(&children.$field)
             }
         })*
@@ -221,7 +237,7 @@ impl Child for Secret {
     const IS_SECRET: bool = true;
 
     /// Never listed or watched: to read all Secrets of a namespace is more than the operator needs.
-    fn cache(_: &Children) -> Option<&Cache<Self>> {
+    fn cache(_: &Children) -> Option<&Cache<Packed<Self>>> {
         None
     }
 
@@ -281,10 +297,22 @@ mod tests {
         let children = Children::default();
         let (_, mut one) = children.pods.join();
         let (_, mut two) = children.pods.join();
-        one.apply_watcher_event(&Event::Apply(pod("a", "running", "producer", "Running")));
-        one.apply_watcher_event(&Event::Apply(pod("a", "ended", "producer", "Succeeded")));
-        one.apply_watcher_event(&Event::Apply(pod("a", "other", "processor", "Running")));
-        two.apply_watcher_event(&Event::Apply(pod("b", "running", "producer", "Pending")));
+        one.apply_watcher_event(&Packed::event(
+            Event::Apply(pod("a", "running", "producer", "Running")),
+            Keep::Labels,
+        ));
+        one.apply_watcher_event(&Packed::event(
+            Event::Apply(pod("a", "ended", "producer", "Succeeded")),
+            Keep::Labels,
+        ));
+        one.apply_watcher_event(&Packed::event(
+            Event::Apply(pod("a", "other", "processor", "Running")),
+            Keep::Labels,
+        ));
+        two.apply_watcher_event(&Packed::event(
+            Event::Apply(pod("b", "running", "producer", "Pending")),
+            Keep::Labels,
+        ));
         let names = |namespace: &str| -> Vec<String> {
             let pods = children.living_pods(namespace, "tech", Component::Producer);
             pods.iter().map(|pod| pod.name_any()).collect()

@@ -7,23 +7,25 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::{ObjectRef, store::Writer},
+        reflector::ObjectRef,
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     api::StockFeed,
+    children::{Cache, Keep, Packed},
     context::Context,
     dashboards::{self, Dashboards},
     labels::MANAGED_SELECTOR,
@@ -69,38 +71,25 @@ fn watch(
     let client = &ctx.client;
     let children = &ctx.children;
     let (feeds, writer) = children.feeds.join();
-    let own = || watcher::Config::default().labels(MANAGED_SELECTOR);
-    let feed_changes = objects::<DeserializeGuard<StockFeed>>(client, namespace, writer, scope.feeds())
+    let feed_changes = objects::<DeserializeGuard<StockFeed>>(client, namespace, scope.feeds())
+        // Who manages which field takes as much memory as the fields.
+        .modify(|feed| feed.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
         .predicate_filter(wakes, PredicateConfig::default())
         .inspect_ok({
             let ctx = Arc::clone(ctx);
             move |_| ctx.turns.changed()
         });
-    let pods = objects(client, namespace, children.pods.join().1, own());
     let controller = Controller::for_stream(feed_changes, feeds)
-        .owns_stream(objects(client, namespace, children.deployments.join().1, own()))
-        .owns_stream(objects(client, namespace, children.config_maps.join().1, own()))
-        .owns_stream(objects(client, namespace, children.services.join().1, own()))
-        .owns_stream(objects(
-            client,
-            namespace,
-            children.service_accounts.join().1,
-            own(),
-        ))
-        .owns_stream(objects(
-            client,
-            namespace,
-            children.network_policies.join().1,
-            own(),
-        ))
-        .owns_stream(objects(
-            client,
-            namespace,
-            children.disruption_budgets.join().1,
-            own(),
-        ))
+        .owns_stream(own(client, namespace, &children.deployments, Keep::Name))
+        .owns_stream(own(client, namespace, &children.config_maps, Keep::Name))
+        .owns_stream(own(client, namespace, &children.services, Keep::Name))
+        .owns_stream(own(client, namespace, &children.service_accounts, Keep::Name))
+        .owns_stream(own(client, namespace, &children.network_policies, Keep::Name))
+        .owns_stream(own(client, namespace, &children.disruption_budgets, Keep::Name))
         // Pods belong to ReplicaSets, so that they wake no feed; what they bring about shows in their Deployment.
-        .owns_stream(pods)
+        .owns_stream(own(client, namespace, &children.pods, Keep::Labels))
         .reconcile_on(dashboard_changes(ctx, namespace))
         // As many as there are: whose turn it is says `Context::turns`, which is fair. The controller's own limit picks out of a hash set
         // in its order, so that while more feeds wait than can be served the same ones are served again and again.
@@ -146,28 +135,46 @@ fn dashboard_changes(
     .map(|name| ObjectRef::new(name.name()).within(name.namespace()))
 }
 
-/// Watches one kind, keeps what is there, and gives what changes.
-fn objects<K>(
+/// Watches what we have made of one kind, keeps what is there, and gives what changes.
+fn own<K>(
     client: &Client,
     namespace: Option<&String>,
-    writer: Writer<K>,
-    config: watcher::Config,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
+    cache: &Cache<Packed<K>>,
+    keep: Keep,
+) -> impl Stream<Item = Result<Packed<K>, watcher::Error>> + Send + use<K>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + Debug
+        + Serialize
         + DeserializeOwned
         + Send
         + Sync
         + 'static,
 {
-    watcher(scoped::<K>(client, namespace), config)
-        // Who manages which field takes as much memory as the fields.
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .default_backoff()
+    let (_, writer) = cache.join();
+    let config = watcher::Config::default().labels(MANAGED_SELECTOR);
+    objects::<K>(client, namespace, config)
+        .map_ok(move |event| Packed::event(event, keep))
         .reflect(writer)
         .touched_objects()
+}
+
+/// Watches one kind.
+fn objects<K>(
+    client: &Client,
+    namespace: Option<&String>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    watcher(scoped::<K>(client, namespace), config).default_backoff()
 }
 
 /// What of a feed wakes its reconciliation: everything but its status, which only we write.
@@ -186,7 +193,7 @@ fn wakes(guard: &DeserializeGuard<StockFeed>) -> Option<u64> {
 /// The objects of a namespace, or of all.
 pub(crate) fn scoped<K>(client: &Client, namespace: Option<&String>) -> Api<K>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),

@@ -160,9 +160,11 @@ pub async fn living_pods(
 }
 
 fn watched_rollout(children: &Children, namespace: &str, feed: &str, component: Component) -> Rollout {
-    let deployment = children.deployments.get(namespace, &component.object_name(feed));
+    let deployment = children
+        .deployments
+        .unpacked(namespace, &component.object_name(feed));
     let pods = children.living_pods(namespace, feed, component);
-    Rollout::new(deployment.as_deref(), pods.iter().map(AsRef::as_ref))
+    Rollout::new(deployment.as_ref(), &pods)
 }
 
 async fn exact_rollout(
@@ -364,7 +366,7 @@ fn sharing(children: &Children, namespace: &str, feed: &StockFeed) -> u64 {
 /// The symbols in the processors' configuration, as it is in the cluster.
 fn former_symbols(children: &Children, namespace: &str, feed: &str) -> Vec<Symbol> {
     let name = Component::Processor.object_name(feed);
-    let map = children.config_maps.get(namespace, &name);
+    let map = children.config_maps.unpacked(namespace, &name);
     // One that cannot be read is written anew.
     let config = map
         .as_ref()

@@ -105,6 +105,18 @@ impl Flow {
     pub fn is_stuck(&self) -> bool {
         self.stuck.is_some_and(|since| since >= STUCK)
     }
+
+    /// When to look again: at the moment at which what is seen now has stayed so for too long, if that comes before `otherwise`.
+    #[must_use]
+    pub fn next_look(&self, otherwise: Duration) -> Duration {
+        let left = |since: Option<Duration>, bound: Duration| {
+            bound.checked_sub(since?).filter(|left| !left.is_zero())
+        };
+        [left(self.unattended, UNATTENDED), left(self.stuck, STUCK)]
+            .into_iter()
+            .flatten()
+            .fold(otherwise, Duration::min)
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +163,28 @@ mod tests {
             (flow.is_unattended(), flow.is_stuck()),
             (unattended, stuck),
             "{flow:?}"
+        );
+    }
+
+    #[rstest]
+    #[case::nothing_is_wrong(None, None, 60)]
+    #[case::no_consumer(Some(12), None, 18)]
+    #[case::stuck(None, Some(80), 10)]
+    #[case::both(Some(25), Some(80), 5)]
+    #[case::it_is_known(Some(30), Some(90), 60)]
+    #[case::another_look_comes_before(None, Some(10), 60)]
+    fn what_lasts_is_seen_as_soon_as_it_is_believed(
+        #[case] unattended: Option<u64>,
+        #[case] stuck: Option<u64>,
+        #[case] seconds: u64,
+    ) {
+        let flow = Flow {
+            unattended: unattended.map(Duration::from_secs),
+            stuck: stuck.map(Duration::from_secs),
+        };
+        assert_eq!(
+            flow.next_look(Duration::from_secs(60)),
+            Duration::from_secs(seconds)
         );
     }
 }

@@ -329,7 +329,10 @@ async fn keep(ctx: &Context, feed: &StockFeed) -> Result<(Outcome, Action), Erro
             ctx.backoff.steady()
         }
     };
-    Ok((outcome, Action::requeue(scaled.next_look(wait))))
+    Ok((
+        outcome,
+        Action::requeue(lifecycle.flow.next_look(scaled.next_look(wait))),
+    ))
 }
 
 /// How workers have to be looked at: exactly while something changes that cannot be taken back.
@@ -384,7 +387,7 @@ async fn usable(
 fn last_valid(ctx: &Context, feed: &StockFeed) -> Option<StockFeed> {
     let namespace = feed.namespace().unwrap_or_default();
     let name = Component::Processor.object_name(&feed.name_any());
-    let map = ctx.children.config_maps.get(&namespace, &name)?;
+    let map = ctx.children.config_maps.unpacked(&namespace, &name)?;
     let owned = map
         .owner_references()
         .iter()

@@ -44,13 +44,16 @@ enum Subject {
         /// Less of everything: for a look during development, not for figures to publish
         #[arg(long)]
         quick: bool,
+        /// Only with these numbers of feeds, separated by commas
+        #[arg(long)]
+        feeds: Option<String>,
     },
 }
 
 /// Builds, starts the servers, measures, and writes `target/bench/processor.json`.
 pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Result<()> {
-    if let Some(Subject::Operator { quick }) = options.subject {
-        return operator(workspace, progress, quick);
+    if let Some(Subject::Operator { quick, feeds }) = &options.subject {
+        return operator(workspace, progress, *quick, feeds.as_deref());
     }
     let processor = match &options.processor {
         Some(processor) => processor.clone(),
@@ -96,7 +99,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     Ok(())
 }
 
-fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<()> {
+fn operator(workspace: &Workspace, progress: &Progress, quick: bool, feeds: Option<&str>) -> Result<()> {
     let kube = cluster::programs(workspace, progress)?;
     let mut programs = images::static_programs(
         workspace,
@@ -124,7 +127,10 @@ fn operator(workspace: &Workspace, progress: &Progress, quick: bool) -> Result<(
         .envs(servers.environment().iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null());
     if quick {
-        command.args(["--feeds", "10,100", "--idle-seconds", "40", "--changes", "20"]);
+        command.args(["--idle-seconds", "40", "--changes", "20"]);
+    }
+    if let Some(feeds) = feeds.or_else(|| quick.then_some("10,100")) {
+        command.args(["--feeds", feeds]);
     }
     let status = command
         .status()
