@@ -131,7 +131,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn serve(workspace: &Workspace, progress: &Progress) -> Result<()> {
-    let mut servers = Servers::start(workspace, progress, Purpose::Tests)?;
+    let mut servers = Servers::start(workspace, progress, Purpose::Tests { superset: true })?;
     println!();
     for (name, value) in servers.environment() {
         println!("export {name}={value}");

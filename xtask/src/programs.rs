@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::{fs, thread};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::progress::{Log, Progress};
 use crate::workspace::Workspace;
@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 /// What only tests switch on: without it the kill matrix does not exist. Clippy has it too, or would not see those tests.
 pub const FEATURES: &str = "processor/fault-points";
 
-const FAILURE_LINES: usize = 150;
+const FAILURE_LINES: usize = 60;
 
 /// A program of tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +49,11 @@ impl Program {
         }
     }
 
-    /// The command that runs it.
+    /// The command that runs it. Errors and assertions say what is wrong; a stack of calls under each only hides it.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         command
+            .env("RUST_BACKTRACE", "0")
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder);
         command
@@ -157,7 +158,10 @@ pub fn run(
                             Err(error) => {
                                 let label = program.label();
                                 eprintln!("\nFAILED: {label}: {error:#}\n");
-                                failed.lock().unwrap_or_else(PoisonError::into_inner).push(label);
+                                failed
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .push(format!("{label}: {:#}", error.root_cause()));
                             }
                         }
                     }
@@ -167,7 +171,7 @@ pub fn run(
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
+        bail!("{}", failed.join("\n"));
     }
     let passed = passed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if passed == 0 {
@@ -190,11 +194,14 @@ pub fn closing_lines(log: &Log, label: &str, result: Result<()>) -> Result<u64> 
             println!("    {label}\n{line}");
         }
     }
-    if let Err(error) = result {
-        println!("{}", failures(&text));
-        return Err(error);
-    }
-    Ok(passed)
+    result.map(|()| passed).map_err(|error| {
+        let failures = failures(&text);
+        if failures.is_empty() {
+            error
+        } else {
+            anyhow!("{error}\n{failures}")
+        }
+    })
 }
 
 /// The number in "ok. 12 passed; 0 failed; …".
@@ -214,9 +221,12 @@ fn failures(text: &str) -> String {
         inside = match *line {
             "failures:" => false,
             line if line.starts_with("---- ") => true,
+            // Of a program whose output is not captured.
+            line if line.starts_with("Error: ") || line.contains("' panicked at ") => true,
+            line if line.starts_with("test ") => false,
             _ => inside,
         };
-        inside || (line.starts_with("test ") && line.ends_with("FAILED"))
+        (inside && !is_passed_part(line)) || (line.starts_with("test ") && line.ends_with("FAILED"))
     });
     lines
         .take(FAILURE_LINES)
@@ -224,11 +234,14 @@ fn failures(text: &str) -> String {
         .collect()
 }
 
+/// Whether a test says of one of its many parts, as the scenarios are, that it passed.
+fn is_passed_part(line: &str) -> bool {
+    line.contains(" ... ok")
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use anyhow::anyhow;
 
     use super::*;
 
@@ -279,7 +292,7 @@ mod tests {
         assert_eq!(ran.into_inner(), 3);
         assert_eq!(
             error.map_err(|error| error.to_string()),
-            Err("failed: tested/one".to_owned())
+            Err("tested/one: no".to_owned())
         );
     }
 
@@ -333,8 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn failures_hold_the_errors_of_tests_whose_output_is_not_captured() {
+        let text = "working\nError: no row\n\nCaused by:\n    no table\ntest b ... FAILED\nworking on\n";
+        assert_eq!(
+            failures(text),
+            "    Error: no row\n    \n    Caused by:\n        no table\n    test b ... FAILED\n"
+        );
+    }
+
+    #[test]
     fn failures_hold_what_failed_tests_printed_and_nothing_else() {
-        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft != right\n\n\
+        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\npart one ... ok (1 s)\nleft != right\n\n\
                     failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
         assert_eq!(
             failures(text),

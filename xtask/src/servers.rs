@@ -56,12 +56,14 @@ impl Servers {
     pub fn start(workspace: &Workspace, progress: &Progress, purpose: Purpose) -> Result<Self> {
         let origin = origin(workspace, progress)?;
         let python = match purpose {
-            Purpose::Tests => Some(python::environment(workspace, progress, python::SUPERSET)?),
-            Purpose::Benchmark => None,
+            Purpose::Tests { superset: true } => {
+                Some(python::environment(workspace, progress, python::SUPERSET)?)
+            }
+            Purpose::Tests { superset: false } | Purpose::Benchmark => None,
         };
         progress.step(
             match purpose {
-                Purpose::Tests => "Starting PostgreSQL and RabbitMQ for the tests",
+                Purpose::Tests { .. } => "Starting PostgreSQL and RabbitMQ for the tests",
                 Purpose::Benchmark => "Starting PostgreSQL and RabbitMQ for the benchmark",
             },
             "servers",

@@ -79,7 +79,7 @@ struct Row {
 
 enum Outcome {
     Passed(String),
-    Failed,
+    Failed(String),
     Skipped(&'static str),
 }
 
@@ -196,19 +196,15 @@ fn lint_sources(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
     suite.step("the chart's copies are equal", || {
         generated::copies(workspace).map(|()| String::new())
     });
-    if workspace.find_program("cargo-deny").is_some() {
-        let deny = || {
-            progress.step("Checking licences and sources", "deny", |log| {
-                log.run(cargo().args(["deny", "check", "bans", "licenses", "sources"]))
-            })
-        };
-        suite.step("cargo deny", || deny().map(|()| String::new()));
-    } else {
-        suite.skip(
-            "cargo deny",
-            "cargo-deny is not installed (cargo install --locked cargo-deny)",
-        );
-    }
+    suite.step("licences and sources", || {
+        let deny = tools::cargo_deny(workspace, progress)?;
+        progress.step("Checking licences and sources", "deny", |log| {
+            let mut deny = Command::new(deny);
+            deny.current_dir(&workspace.root);
+            log.run(deny.args(["check", "bans", "licenses", "sources"]))
+        })?;
+        Ok(String::new())
+    });
 }
 
 fn lint_chart(workspace: &Workspace, progress: &Progress, suite: &mut Suite) {
@@ -268,7 +264,7 @@ impl Suite {
             Ok(remark) => Outcome::Passed(remark),
             Err(error) => {
                 eprintln!("\nFAILED: {name}: {error:#}\n");
-                Outcome::Failed
+                Outcome::Failed(format!("{:#}", error.root_cause()))
             }
         };
         self.rows.push(Row {
@@ -298,17 +294,20 @@ impl Suite {
             let result = match outcome {
                 Outcome::Passed(remark) if remark.is_empty() => "passed".to_owned(),
                 Outcome::Passed(remark) => format!("passed, {remark}"),
-                Outcome::Failed => "FAILED".to_owned(),
+                Outcome::Failed(_) => "FAILED".to_owned(),
                 Outcome::Skipped(reason) => format!("skipped: {reason}"),
             };
             println!("{name:<32} {:>12}  {result}", elapsed(*duration));
         }
         println!("{:<32} {:>12}\n", "all", elapsed(total));
-        let failed = self
-            .rows
-            .iter()
-            .filter(|row| matches!(row.outcome, Outcome::Failed))
-            .count();
+        // Once more at the very end: what scrolled by hours ago is not found again.
+        let mut failed = 0;
+        for row in &self.rows {
+            if let Outcome::Failed(reason) = &row.outcome {
+                failed += 1;
+                eprintln!("FAILED: {}\n{reason}\n", row.name);
+            }
+        }
         if failed > 0 {
             bail!(
                 "{failed} of {} steps failed; logs are in target/test",

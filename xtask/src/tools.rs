@@ -15,6 +15,8 @@ const TESTBED: &str = "testbed";
 /// The module of what `cargo xtask scan` needs.
 const SCANNERS: &str = "xtask/scan";
 const KUBERNETES: &str = "k8s.io/kubernetes";
+/// Compiled without optimisations, which take longer than it ever runs.
+const CARGO_DENY: &str = "0.20.2";
 const KIND: &str = "sigs.k8s.io/kind@v0.30.0";
 
 /// Helm, always of the version in `testbed/go.mod`, so that what it generates is the same on every machine.
@@ -77,6 +79,43 @@ pub fn kind(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
                     .args(["install", KIND]),
             )
         })?;
+    }
+    Ok(program)
+}
+
+/// The caller's own cargo-deny, or else an installed one.
+pub fn cargo_deny(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    if let Some(found) = workspace.find_program("cargo-deny") {
+        return Ok(found);
+    }
+    let folder = workspace.cache.join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = folder.join("bin/cargo-deny");
+    if !program.exists() {
+        progress.step(
+            "Installing cargo-deny (minutes when cold)",
+            "deny-install",
+            |log| {
+                let compiled = folder.join("target");
+                log.run(
+                    Command::new("cargo")
+                        .args([
+                            "install",
+                            "--debug",
+                            "--locked",
+                            "--version",
+                            CARGO_DENY,
+                            "--root",
+                        ])
+                        .args([
+                            folder.as_path(),
+                            "cargo-deny".as_ref(),
+                            "--target-dir".as_ref(),
+                            &compiled,
+                        ]),
+                )?;
+                Ok(fs::remove_dir_all(compiled)?)
+            },
+        )?;
     }
     Ok(program)
 }

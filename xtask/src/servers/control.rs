@@ -130,7 +130,7 @@ fn obey(place: &Place, number: u32, pair: &mut Option<Pair>, line: &str) -> Resu
             let folder = place.folder.join(number.to_string());
             let pair = pair.insert(Pair::start(
                 &place.origin,
-                super::Purpose::Tests,
+                super::Purpose::Tests { superset: false },
                 &name,
                 folder,
                 &log,

@@ -4,7 +4,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To be started quickly and thrown away; nothing is forced to disk.
-    Tests,
+    Tests {
+        /// Whether a Superset comes with them.
+        superset: bool,
+    },
     /// To be measured: as the chart sets them up.
     Benchmark,
 }
@@ -13,7 +16,7 @@ impl Purpose {
     /// PostgreSQL's settings.
     pub(super) const fn postgres(self) -> &'static [&'static str] {
         match self {
-            Self::Tests => &["fsync=off", "max_connections=300", "shared_buffers=64MB"],
+            Self::Tests { .. } => &["fsync=off", "max_connections=300", "shared_buffers=64MB"],
             // `postgresql.settings` of helm/stockfeed/values.yaml; fsync is on where nothing else is said.
             Self::Benchmark => &[
                 "shared_buffers=256MB",
@@ -33,21 +36,21 @@ impl Purpose {
     /// More environment of PostgreSQL's first start.
     pub(super) const fn initdb(self) -> &'static str {
         match self {
-            Self::Tests => "",
+            Self::Tests { .. } => "",
             Self::Benchmark => "--data-checksums",
         }
     }
 
     /// Whether the servers speak TLS too, on ports of their own or where a client asks for it.
     pub(super) const fn tls(self) -> bool {
-        matches!(self, Self::Tests)
+        matches!(self, Self::Tests { .. })
     }
 
     /// More lines of `rabbitmq.conf`.
     pub(super) const fn rabbitmq(self) -> &'static str {
         match self {
             // Figures of queues are collected each second, so that tests wait less for them.
-            Self::Tests => "collect_statistics_interval = 1000\n",
+            Self::Tests { .. } => "collect_statistics_interval = 1000\n",
             Self::Benchmark => "",
         }
     }
