@@ -1,7 +1,12 @@
 //! The dashboard of the chart, opened in a browser: its own page, and Flink's in front of its REST API. What they show is what database
 //! and broker say.
 
-use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -15,8 +20,10 @@ use e2e::{
     live::{self, await_more_ticks},
     namespace::run_in,
     say, wait,
-    workload::system_selector,
+    workload::{running_pod, system_selector},
 };
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
@@ -42,7 +49,7 @@ async fn its_pages_open_in_a_browser_and_show_what_database_and_broker_say() -> 
         let final_ones = candles(&mut admin, &feed).await?;
         let forward = Forward::open(cluster, SYSTEM, &system_selector("dashboard"), 8081).await?;
         let url = format!("http://{}", forward.address());
-        run_browser(&feed, &url, "STOCKFEED_BROWSER_TESTS").await?;
+        run_browser(&feed, &url, "STOCKFEED_BROWSER_TESTS", &[]).await?;
         let report = std::fs::read(artefacts()?.join("report.json")).context("there is no report")?;
         let report: Value = serde_json::from_slice(&report)?;
         candles_are_the_tables(&report, &final_ones)?;
@@ -65,9 +72,77 @@ async fn flinks_own_page_opens_in_front_of_it() -> Result<()> {
         let mut reader = database::reader(cluster, &feed.name).await?;
         await_more_ticks(&mut reader, &feed, SYMBOLS).await?;
         let forward = Forward::open(cluster, SYSTEM, &system_selector("dashboard"), 8081).await?;
-        run_browser(&feed, &format!("http://{}", forward.address()), "flink.mjs").await
+        run_browser(&feed, &format!("http://{}", forward.address()), "flink.mjs", &[]).await
     })
     .await
+}
+
+#[tokio::test]
+async fn actions_of_its_page_do_what_the_rights_of_a_person_allow() -> Result<()> {
+    run_in("e2e-actions", async |cluster, namespace| {
+        let feed = live_feed(cluster, namespace).await?;
+        let tokens = [
+            ("DASHBOARD_VIEWER", token(cluster, namespace, "view").await?),
+            ("DASHBOARD_EDITOR", token(cluster, namespace, "edit").await?),
+        ];
+        let pods: Api<Pod> = cluster.api(namespace);
+        let uid = async |component| -> Result<Option<String>> {
+            Ok(running_pod(&pods, &feed.selector(component)).await?.uid())
+        };
+        let before = (uid("producer").await?, uid("processor").await?);
+        let forward = Forward::open(cluster, SYSTEM, &system_selector("dashboard"), 8081).await?;
+        let url = format!("http://{}", forward.address());
+        run_browser(&feed, &url, "actions.mjs", &tokens).await?;
+
+        let events = cluster
+            .api::<Event>(namespace)
+            .list(&ListParams::default())
+            .await?;
+        let reasons: BTreeSet<_> = events
+            .items
+            .into_iter()
+            .filter_map(|event| event.reason)
+            .collect();
+        for reason in ["Drained", "Resumed"] {
+            ensure!(reasons.contains(reason), "no Event {reason} among {reasons:?}");
+        }
+        wait::until("the producer's pod is another one", READY, async || {
+            ensure!(uid("producer").await? != before.0, "it is the same");
+            Ok(())
+        })
+        .await?;
+        feed.await_ready(READY).await?;
+        ensure!(
+            uid("processor").await? == before.1,
+            "the processor was restarted as well"
+        );
+        let suspended = &feed.get().await?.data["spec"]["suspend"];
+        ensure!(suspended == &json!(false), "spec.suspend is {suspended}");
+        Ok(())
+    })
+    .await
+}
+
+/// A token of somebody who has a role of the cluster in a namespace.
+async fn token(cluster: &Cluster, namespace: &str, role: &str) -> Result<String> {
+    let (in_namespace, account) = (format!("--namespace={namespace}"), format!("{namespace}:{role}"));
+    for arguments in [
+        &["create", "serviceaccount", role][..],
+        &[
+            "create",
+            "rolebinding",
+            role,
+            &format!("--clusterrole={role}"),
+            &format!("--serviceaccount={account}"),
+        ],
+    ] {
+        let arguments = [&[in_namespace.as_str()], arguments].concat();
+        cluster.kubectl_text(&arguments).await?;
+    }
+    let token = cluster
+        .kubectl_text(&[&in_namespace, "create", "token", role])
+        .await?;
+    Ok(token.trim().to_owned())
 }
 
 async fn live_feed(cluster: &Cluster, namespace: &str) -> Result<Feed> {
@@ -86,20 +161,22 @@ fn artefacts() -> Result<PathBuf> {
 }
 
 /// Runs a script of the page's tests: the one that a variable names, or one beside it.
-async fn run_browser(feed: &Feed, url: &str, script: &str) -> Result<()> {
+async fn run_browser(feed: &Feed, url: &str, script: &str, more: &[(&str, String)]) -> Result<()> {
     let own = PathBuf::from(browser::variable("STOCKFEED_BROWSER_TESTS")?);
     let script = match script {
         "STOCKFEED_BROWSER_TESTS" => own,
         other => own.with_file_name(other),
     };
     let name = format!("{}/{}", feed.name.namespace(), feed.name.name());
-    let variables = [
+    let artefacts = artefacts()?.into_os_string();
+    let mut variables = vec![
         ("DASHBOARD_URL", OsStr::new(url)),
         ("DASHBOARD_FEED", name.as_ref()),
         ("DASHBOARD_SYMBOL", CANDLES.0.as_ref()),
         ("DASHBOARD_WINDOW", CANDLES.1.as_ref()),
-        ("DASHBOARD_ARTEFACTS", &artefacts()?.into_os_string()),
+        ("DASHBOARD_ARTEFACTS", &artefacts),
     ];
+    variables.extend(more.iter().map(|(name, value)| (*name, OsStr::new(value))));
     browser::run(&script, &variables).await
 }
 
