@@ -6,7 +6,9 @@
 //! cargo run -p superset --example costs -- http://localhost:8088 admin PASSWORD large_ticks localhost:5432/large large_ticks_reader reader
 //! ```
 //!
-//! Imports the dashboard of a feed `costs/costs` over that schema, asks Superset for the SQL of each chart at the default range and at
+//! Several schemas, separated by commas, are measured by the dashboard over all feeds; READER is a role that reads all of them then.
+//!
+//! Imports the dashboard of a feed `costs/<schema>` over that schema, asks Superset for the SQL of each chart at the default range and at
 //! the longest there is, and runs each as the reader with the settings that Superset's connection has. The fastest of three is
 //! shown: the first one also reads the catalogue, and the machine may be busy. Afterwards the dashboard may be deleted in Superset.
 
@@ -44,21 +46,28 @@ async fn main() -> Result<()> {
     };
     let (server, database) = address.split_once('/').context("DATABASE is missing")?;
     let (host, port) = server.rsplit_once(':').context("PORT is missing")?;
-    let feed = Feed {
-        namespace: "costs".to_owned(),
-        name: "costs".to_owned(),
-        schema: schema.clone(),
-        calls_per_day: Some(250),
-        connection: Connection {
-            host: host.to_owned(),
-            port: port.parse().context("PORT is not a number")?,
-            database: database.to_owned(),
-            user: user.clone(),
-            ssl_mode: None,
-            certificate_authority: None,
-        },
+    let connection = Connection {
+        host: host.to_owned(),
+        port: port.parse().context("PORT is not a number")?,
+        database: database.to_owned(),
+        user: user.clone(),
+        ssl_mode: None,
+        certificate_authority: None,
     };
-    let bundle = superset::feed(&feed);
+    let feeds: Vec<Feed> = schema
+        .split(',')
+        .map(|schema| Feed {
+            namespace: "costs".to_owned(),
+            name: schema.replace('_', "-"),
+            schema: schema.to_owned(),
+            calls_per_day: Some(250),
+            connection: connection.clone(),
+        })
+        .collect();
+    let bundle = match feeds.as_slice() {
+        [feed] => superset::feed(feed),
+        feeds => superset::overview(feeds, &connection),
+    };
     let superset = Superset::login(url, username, password).await?;
     superset.import(&bundle, user_password).await?;
     let options: sqlx::postgres::PgConnectOptions = format!("postgres://{address}").parse()?;

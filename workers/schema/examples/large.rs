@@ -7,8 +7,8 @@
 //!
 //! 50 symbols over the 91 days before now, evenly, with candles of `1m`, `5m`, `1h` and `1d`. 100 million ticks take about
 //! 13 GB, and most of an hour on one busy core. A second run on the same database only measures; after an interrupted
-//! one begin with a new database. Afterwards: `dropdb large`, and as roles belong to the server,
-//! `DROP ROLE large_ticks_writer, large_ticks_reader`.
+//! one begin with a new database. A third argument names the feed, `ticks` otherwise. Afterwards: `dropdb large`, and as roles belong to
+//! the server, `DROP ROLE large_ticks_writer, large_ticks_reader`.
 
 use std::time::Instant;
 
@@ -98,11 +98,13 @@ const QUERIES: [&str; 8] = [
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, rows] = arguments.as_slice() else {
-        anyhow::bail!("usage: large DATABASE_URL ROWS");
+    let (url, rows, name) = match arguments.as_slice() {
+        [url, rows] => (url, rows, "ticks"),
+        [url, rows, name] => (url, rows, name.as_str()),
+        _ => anyhow::bail!("usage: large DATABASE_URL ROWS [NAME]"),
     };
     let rows: i64 = rows.parse().context("ROWS is not a number")?;
-    let feed = FeedName::new("large", "ticks")?;
+    let feed = FeedName::new("large", name)?;
     let mut connection = PgConnection::connect(url).await.context("failed to connect")?;
     schema::roles::ensure(&mut connection, &feed).await?;
     schema::migrate(&mut connection, &feed).await?;
