@@ -26,7 +26,7 @@ await mkdir(artefacts, { recursive: true });
 const browser = new Browser(process.env.CHROMIUM ?? "/usr/bin/chromium");
 const checks = new Checks(browser);
 try {
-  await checks.of("one who may only look is refused", () => withPage(viewer, (wrong) => wrong.includes("403")));
+  await checks.of("one who may only look is refused", () => withPage(viewer, refusal));
   await checks.of("one who may change feeds changes this one", () => withPage(editor));
 } finally {
   await browser.close();
@@ -34,12 +34,21 @@ try {
 for (const failure of checks.failures) console.error(`FAILED: ${failure.name}: ${failure.error}`);
 process.exit(checks.failures.length > 0 ? 1 : 0);
 
-async function viewer(page) {
+/** The refusal, which is shown, and its status. */
+function refusal(wrong) {
+  return wrong.includes("may not patch") || wrong.includes("403");
+}
+
+async function viewer(page, opened) {
   const refused = await act(page, "Suspend", required("DASHBOARD_VIEWER"));
   if (!/may not patch/.test(refused) || !/role/.test(refused)) throw new Error(`a viewer is told ${refused}`);
+  // With the pointer where it is: on the button.
+  await judge(opened, { expected: refusal });
   await page.screenshot({ path: join(artefacts, "refused.png") });
+  await page.getByRole("button", { name: "Use another token" }).click();
+  await page.getByLabel("Your token of Kubernetes").waitFor();
   await page.getByRole("button", { name: "Cancel" }).click();
-  const looked = await act(page, "Checkpoint");
+  const looked = await act(page, "Checkpoint", required("DASHBOARD_VIEWER"));
   if (!/hold nothing that is not committed/.test(looked)) throw new Error(`a checkpoint says ${looked}`);
 }
 
@@ -63,7 +72,7 @@ async function editor(page) {
 async function withPage(work, expected) {
   const opened = await openPage(browser, `${base}/feeds/${feed}`, { ready: ".actions button" });
   try {
-    await work(opened.page);
+    await work(opened.page, opened);
     await judge(opened, { expected });
   } catch (error) {
     throw new Error(`${error.message}\n${opened.wrong.join("\n")}`);

@@ -173,6 +173,18 @@ function Confirm({ feed, action, header, onClose }: ConfirmProps) {
         )}
         {error.value !== null && <ErrorNotice error={error.value} what={`${title} was not done`} />}
         <div class="buttons">
+          {hasToken.value && error.value instanceof ApiError && error.value.status === 403 && (
+            <button
+              type="button"
+              class="plain"
+              onClick={() => {
+                setToken(null);
+                error.value = null;
+              }}
+            >
+              Use another token
+            </button>
+          )}
           <button type="button" onClick={() => dialog.current?.close()}>
             {done ? "Close" : "Cancel"}
           </button>
