@@ -122,8 +122,16 @@ async function login(page) {
   if (!new URL(page.url()).pathname.startsWith("/login")) return;
   await page.locator('#username, [data-test="username-input"]').first().fill(username);
   await page.locator('#password, [data-test="password-input"]').first().fill(password);
+  // A page that is not reached stays where it was and says nothing on the console.
+  const broken = page.waitForEvent("requestfailed", {
+    predicate: (request) => request.isNavigationRequest() && request.failure()?.errorText !== "net::ERR_ABORTED",
+  });
+  const arrived = page.waitForURL((url) => !url.pathname.startsWith("/login"), { waitUntil: "commit" });
+  // Whichever comes second is of no interest.
+  for (const each of [broken, arrived]) each.catch(() => {});
   await page.locator('button[type="submit"], [data-test="login-button"]').first().click();
-  await page.waitForURL((url) => !url.pathname.startsWith("/login"));
+  const failed = await Promise.race([arrived.then(() => null), broken]);
+  if (failed) throw new Error(`${failed.url()} after the login: ${failed.failure()?.errorText}`);
 }
 
 /** The titles of each tab's charts. */
