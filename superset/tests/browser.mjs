@@ -21,6 +21,8 @@ const { chromium } = createRequire(process.env.SUPERSET_BROWSER_FROM ?? web)("pl
 
 /** A machine that builds something else beside is slow, and Superset's first page is many megabytes. */
 const PATIENCE_MILLISECONDS = 120_000;
+/** For each step of a login, which is tried again when nothing comes of it. */
+const LOGIN_MILLISECONDS = 40_000;
 const WIDTH = 1500;
 /**
  * Chromium gives up every request when the machine gets or loses an address, which it does with each pod of a cluster that runs
@@ -47,9 +49,11 @@ const report = { url: base, username, dashboards: {}, again: 0, wrong: [] };
 try {
   // High enough that no chart is below the edge: those are not drawn before somebody scrolls to them.
   const page = await browser.newPage({ viewport: { width: WIDTH, height: 3200 }, locale: "en-GB", timezoneId: "UTC" });
-  page.setDefaultTimeout(PATIENCE_MILLISECONDS);
   watch(page);
-  await undisturbed(() => login(page));
+  page.setDefaultTimeout(LOGIN_MILLISECONDS);
+  // Also when it says nothing: a page that lacks one of its scripts, or was not reached, does nothing.
+  await undisturbed(() => login(page), (error) => error.name === "TimeoutError");
+  page.setDefaultTimeout(PATIENCE_MILLISECONDS);
   for (const slug of slugs) report.dashboards[slug] = await undisturbed(() => dashboard(page, slug));
 } catch (error) {
   report.wrong.push(error.message);
@@ -72,8 +76,8 @@ function list(name) {
   return (process.env[name] ?? "").split(",").filter((item) => item !== "");
 }
 
-/** Does something again while the network changes under it. */
-async function undisturbed(work) {
+/** Does something again while the network changes under it, or `again` says so of an error. */
+async function undisturbed(work, again = () => false) {
   for (let attempt = 1; ; attempt += 1) {
     const before = report.wrong.length;
     let failed = null;
@@ -84,7 +88,8 @@ async function undisturbed(work) {
       failed = error;
     }
     const news = [...report.wrong.slice(before), failed?.message ?? ""];
-    if (attempt < ATTEMPTS && news.some((each) => each.includes(NETWORK_CHANGED))) {
+    const changed = news.some((each) => each.includes(NETWORK_CHANGED));
+    if (attempt < ATTEMPTS && (changed || (failed && again(failed)))) {
       report.wrong.length = before;
       report.again += 1;
       continue;
