@@ -1,5 +1,5 @@
 //! The dashboard of the chart, opened in a browser: its own page, and Flink's in front of its REST API. What they show is what database
-//! and broker say.
+//! and broker say, and what a person may do by them is what that person's rights allow.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -297,22 +297,15 @@ mod tests {
         let children = Children::default();
         let (_, mut one) = children.pods.join();
         let (_, mut two) = children.pods.join();
-        one.apply_watcher_event(&Packed::event(
-            Event::Apply(pod("a", "running", "producer", "Running")),
-            Keep::Labels,
-        ));
-        one.apply_watcher_event(&Packed::event(
-            Event::Apply(pod("a", "ended", "producer", "Succeeded")),
-            Keep::Labels,
-        ));
-        one.apply_watcher_event(&Packed::event(
-            Event::Apply(pod("a", "other", "processor", "Running")),
-            Keep::Labels,
-        ));
-        two.apply_watcher_event(&Packed::event(
-            Event::Apply(pod("b", "running", "producer", "Pending")),
-            Keep::Labels,
-        ));
+        for pod in [
+            pod("a", "running", "producer", "Running"),
+            pod("a", "ended", "producer", "Succeeded"),
+            pod("a", "other", "processor", "Running"),
+        ] {
+            one.apply_watcher_event(&Packed::event(Event::Apply(pod), Keep::Labels));
+        }
+        let other = pod("b", "running", "producer", "Pending");
+        two.apply_watcher_event(&Packed::event(Event::Apply(other), Keep::Labels));
         let names = |namespace: &str| -> Vec<String> {
             let pods = children.living_pods(namespace, "tech", Component::Producer);
             pods.iter().map(|pod| pod.name_any()).collect()

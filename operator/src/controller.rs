@@ -71,16 +71,20 @@ fn watch(
     let client = &ctx.client;
     let children = &ctx.children;
     let (feeds, writer) = children.feeds.join();
-    let feed_changes = objects::<DeserializeGuard<StockFeed>>(client, namespace, scope.feeds())
-        // Who manages which field takes as much memory as the fields.
-        .modify(|feed| feed.meta_mut().managed_fields = None)
-        .reflect(writer)
-        .touched_objects()
-        .predicate_filter(wakes, PredicateConfig::default())
-        .inspect_ok({
-            let ctx = Arc::clone(ctx);
-            move |_| ctx.turns.changed()
-        });
+    let feed_changes = watcher(
+        scoped::<DeserializeGuard<StockFeed>>(client, namespace),
+        scope.feeds(),
+    )
+    .default_backoff()
+    // Who manages which field takes as much memory as the fields.
+    .modify(|feed| feed.meta_mut().managed_fields = None)
+    .reflect(writer)
+    .touched_objects()
+    .predicate_filter(wakes, PredicateConfig::default())
+    .inspect_ok({
+        let ctx = Arc::clone(ctx);
+        move |_| ctx.turns.changed()
+    });
     let controller = Controller::for_stream(feed_changes, feeds)
         .owns_stream(own(client, namespace, &children.deployments, Keep::Name))
         .owns_stream(own(client, namespace, &children.config_maps, Keep::Name))
@@ -154,27 +158,11 @@ where
 {
     let (_, writer) = cache.join();
     let config = watcher::Config::default().labels(MANAGED_SELECTOR);
-    objects::<K>(client, namespace, config)
+    watcher(scoped::<K>(client, namespace), config)
+        .default_backoff()
         .map_ok(move |event| Packed::event(event, keep))
         .reflect(writer)
         .touched_objects()
-}
-
-/// Watches one kind.
-fn objects<K>(
-    client: &Client,
-    namespace: Option<&String>,
-    config: watcher::Config,
-) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + use<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    watcher(scoped::<K>(client, namespace), config).default_backoff()
 }
 
 /// What of a feed wakes its reconciliation: everything but its status, which only we write.

@@ -99,8 +99,8 @@ pub fn without_nodes(workspace: &Workspace, progress: &Progress, built: &Built) 
     let servers = Servers::start(workspace, progress, Purpose::Tests { superset: false })?;
     let one = |program: &Program| {
         let title = match program.name.as_str() {
-            "steady" => "Watching that 200 feeds at rest cause no write (9 minutes)",
-            "scenarios" => "Running the scenarios of the operator (8 minutes)",
+            "steady" => "Watching that 200 feeds at rest cause no write (11 minutes)",
+            "scenarios" => "Running the scenarios of the operator (10 minutes)",
             _ => "Testing the tests' own parts",
         };
         progress.step(title, &format!("without-nodes-{}", program.name), |log| {
@@ -113,6 +113,7 @@ pub fn without_nodes(workspace: &Workspace, progress: &Progress, built: &Built) 
             closing_lines(log, &program.label(), result)
         })
     };
+    // Beside each other: each has an operator and an API server of its own, and mostly waits.
     let tests = programs::run(LANES, groups(built.of("harness")), one)?;
     Ok(format!("{tests} tests"))
 }

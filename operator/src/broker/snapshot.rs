@@ -208,7 +208,6 @@ impl Snapshot {
 mod tests {
     use contract::names::FeedName;
     use serde_json::json;
-
     use tokio::net::TcpListener;
 
     use super::{super::Publishing, *};

@@ -1,5 +1,5 @@
-// Actions through the page, as people take them: one who may only look at feeds is refused, with what would help; one who may change them
-// suspends a feed until it is drained, resumes it, restarts its producer and waits for a checkpoint.
+// Actions through the page, as people take them: one who may only look at feeds is refused, with what would help, and may wait for a
+// checkpoint; one who may change them suspends a feed until it is drained, resumes it and restarts its producer.
 //
 // DASHBOARD_URL        a dashboard that runs, with actions
 // DASHBOARD_FEED       the feed, which is not suspended
@@ -34,9 +34,9 @@ try {
 for (const failure of checks.failures) console.error(`FAILED: ${failure.name}: ${failure.error}`);
 process.exit(checks.failures.length > 0 ? 1 : 0);
 
-/** The refusal, which is shown, and its status. */
+/** The refusal, which is shown, and its status: as an answer, and as the browser says it on the console. */
 function refusal(wrong) {
-  return wrong.includes("may not patch") || wrong.includes("403");
+  return /may not patch|^403 of |status of 403/.test(wrong);
 }
 
 async function viewer(page, opened) {
